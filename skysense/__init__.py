@@ -1,0 +1,63 @@
+"""See what a foundation model sees: SkySense features of any place, from Python.
+
+`import skysense as sky` is quick: every name below is resolved when it is first used.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Region": "region",
+    "split_region": "region",
+    "SENSORS": "sensors",
+    "load_stack": "sources",
+    "open_geotiff": "sources.files_geotiff",
+    "read_labels": "sources.files_labels",
+    "open_stack": "stack",
+    "save_stack": "stack",
+    "Dates": "dates",
+    "acquisitions": "dates",
+    "choose_dates": "dates",
+    "summary": "dates",
+    "Batch": "batch",
+    "Encoder": "encoders",
+    "load_encoder": "encoders",
+    "embed": "embedding",
+    "forecast": "embedding",
+    "fit_pca": "analysis",
+    "pca": "analysis",
+    "fit_umap": "analysis",
+    "umap": "analysis",
+    "cluster": "analysis",
+    "fit_prototypes": "analysis",
+    "assign": "analysis",
+    "usage": "analysis",
+    "compare": "analysis",
+    "similarity": "analysis",
+    "segment": "analysis",
+    "classes": "analysis",
+    "training_points": "analysis",
+    "agreement": "analysis",
+    "save_features": "export",
+    "open_features": "export",
+    "save_classes": "export",
+}
+_MODULES = ("view", "synthetic")
+
+__all__ = ["__version__", *_HOMES, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"skysense.{_HOMES[name]}"), name)
+    if name == "view":
+        return importlib.import_module("skysense.view")
+    if name == "synthetic":
+        return importlib.import_module("skysense.sources.synthetic")
+    raise AttributeError(f"skysense has no {name!r}; it has {', '.join(sorted(__all__))}.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,243 @@
+"""The one border between xarray and torch: windows of a stack become a `Batch`.
+
+A batch is in the stack's own units (reflectance, dB, 0..255), not normalised: what statistics to
+use is the encoder's business. A missing sensor is an absent key, never zeros. Every sensor is put
+on its own window grid here: 10 m for Sentinel-2 and Sentinel-1, 0.3125 m for high resolution.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from affine import Affine
+from jaxtyping import Bool, Float, Int
+from pyproj import Transformer
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+from rasterio.warp import reproject
+from torch import Tensor
+
+from skysense.errors import StackError
+from skysense.sensors import CELL, MIN_BANDS, SENSORS, Sensor
+from skysense.stack import sensors_of
+from skysense.windows import HR_MARGIN, Lattice, Window
+
+
+@dataclass(frozen=True)
+class SensorBatch:
+    """The dates of one sensor over a batch of windows."""
+
+    pixels: Float[Tensor, "b t c h w"]
+    """Values in contract units, bands in the model's order; finite everywhere."""
+    valid: Bool[Tensor, "b t h w"]
+    """True = usable."""
+    doy: Int[Tensor, "b t"]
+    """Day of year 1..366; 0 = unknown."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of several sensors, ready for any encoder."""
+
+    sensors: dict[str, SensorBatch]
+    """By key, in the model's order."""
+    lonlat: Float[Tensor, "b 2"]
+    """Window centres, degrees."""
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
+        """The same batch on another device; pixels and places in another precision."""
+        return Batch(
+            {
+                key: SensorBatch(
+                    each.pixels.to(device, dtype), each.valid.to(device), each.doy.to(device)
+                )
+                for key, each in self.sensors.items()
+            },
+            self.lonlat.to(device, dtype),
+        )
+
+    def only(self, sensors: Sequence[str]) -> "Batch":
+        """The same windows with fewer sensors."""
+        return Batch({k: v for k, v in self.sensors.items() if k in sensors}, self.lonlat)
+
+
+def to_batch(
+    tree: xr.DataTree, windows: Sequence[Window], sensors: Sequence[str] | None = None
+) -> Batch:
+    """Read windows of a stack into tensors.
+
+    Pixels outside the data, NaN or marked unusable come out as not valid. Bands that the stack
+    lacks are filled with the sensor's mean, which is what the encoder takes for "nothing known".
+
+    Args:
+        tree: A stack.
+        windows: Windows of one shape, from `plan_windows`.
+        sensors: Which to read; all that the stack has if None.
+
+    Raises:
+        StackError: If the windows differ in shape, or a sensor has too few bands.
+    """
+    shapes = {w.shape for w in windows}
+    if len(shapes) != 1:
+        raise StackError(f"A batch needs windows of one shape, but these have {sorted(shapes)}.")
+    keys = [k for k in sensors_of(tree) if sensors is None or k in sensors]
+    if not keys:
+        raise StackError(
+            f"The stack has {sensors_of(tree)}, none of which is in {list(sensors or ())}."
+        )
+    lattice = Lattice.from_attrs(tree.attrs)
+    batch: dict[str, SensorBatch] = {}
+    for key in keys:
+        group = tree[key].to_dataset()
+        check_bands(SENSORS[key], group)
+        parts = [_read(group, SENSORS[key], window) for window in windows]
+        pixels = torch.from_numpy(np.stack([p for p, _ in parts]))  # b t c h w
+        valid = torch.from_numpy(np.stack([v for _, v in parts]))  # b t h w
+        days = np.nan_to_num(group["doy"].values, nan=0.0).astype(np.int64)
+        doy = torch.from_numpy(np.tile(days, (len(windows), 1)))  # b t
+        batch[key] = SensorBatch(pixels, valid, doy)
+    return Batch(batch, _centres(lattice, windows))
+
+
+def check_bands(sensor: Sensor, group: xr.Dataset) -> list[str]:
+    """Names of the model's bands that `group` lacks.
+
+    Raises:
+        StackError: If fewer are left than the encoder can honestly work with.
+    """
+    missing = [name for name in sensor.names if name not in group["band"].values]
+    left = len(sensor.names) - len(missing)
+    if left < MIN_BANDS[sensor.key]:
+        raise StackError(
+            f"{sensor.title} has {left} of the {len(sensor.names)} bands the encoder reads; at "
+            f"least {MIN_BANDS[sensor.key]} are needed. Missing: {', '.join(missing)}."
+        )
+    return missing
+
+
+def _read(group: xr.Dataset, sensor: Sensor, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """One window of one sensor: pixels (t c h w) and valid (t h w)."""
+    rows, columns = (round(n * CELL / sensor.resolution) for n in window.shape)
+    left, _, _, top = window.bounds
+    present = [name for name in sensor.names if name in group["band"].values]
+    part = _cut(group.sel(band=present), window, HR_MARGIN if sensor.key == "hr" else 0)
+    shape = (group.sizes["time"], len(sensor.names), rows, columns)
+    mean = np.array(sensor.mean, np.float32)[:, None, None]
+    pixels = np.broadcast_to(mean, shape).copy()
+    valid = np.zeros((shape[0], rows, columns), bool)
+    if part is None:
+        return pixels, valid
+    data, usable = part["data"].values, part["valid"].values
+    data, usable = _filled(data, usable, sensor, present)
+    box = part.odc.geobox
+    step = abs(box.resolution.x)
+    if sensor.key == "hr" and not _aligned(box, left, top, sensor.resolution):
+        read, seen = _warp(data, usable, box, left, top, sensor.resolution, (rows, columns))
+    else:
+        across = _indices(box.affine.c, step, left, sensor.resolution, columns)
+        down = _indices(-box.affine.f, abs(box.resolution.y), -top, sensor.resolution, rows)
+        inside = ((down >= 0) & (down < data.shape[2]))[:, None] & (
+            (across >= 0) & (across < data.shape[3])
+        )[None, :]
+        down = np.clip(down, 0, data.shape[2] - 1)
+        across = np.clip(across, 0, data.shape[3] - 1)
+        read = data[:, :, down[:, None], across[None, :]]
+        seen = usable[:, down[:, None], across[None, :]] & inside
+    order = [sensor.names.index(name) for name in present]
+    pixels[:, order] = np.where(seen[:, None], read, mean[order])
+    return pixels, seen
+
+
+def _filled(
+    data: np.ndarray, usable: np.ndarray, sensor: Sensor, present: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bands that a date lacks altogether at the sensor's mean, and where the others are usable.
+
+    A single-polarisation radar date has no vh at all: that is a missing band, not a missing date.
+    """
+    finite = np.isfinite(data)  # t c y x
+    absent = ~finite.any(axis=(2, 3))
+    enough = (~absent).sum(axis=1) >= MIN_BANDS[sensor.key]
+    mean = np.array([sensor.mean[sensor.names.index(name)] for name in present], data.dtype)
+    data = np.where(absent[:, :, None, None], mean[:, None, None], data)
+    usable = usable & (finite | absent[:, :, None, None]).all(axis=1) & enough[:, None, None]
+    return data, usable
+
+
+def _cut(group: xr.Dataset, window: Window, margin: int) -> xr.Dataset | None:
+    """The pixels of a group under a window and a few around it, or None if there are none."""
+    box = group.odc.geobox
+    left, bottom, right, top = window.bounds
+    columns, rows = abs(box.resolution.x), abs(box.resolution.y)
+    x0 = max(0, math.floor((left - box.affine.c) / columns + 1e-6) - margin)
+    x1 = min(group.sizes["x"], math.ceil((right - box.affine.c) / columns - 1e-6) + margin)
+    y0 = max(0, math.floor((box.affine.f - top) / rows + 1e-6) - margin)
+    y1 = min(group.sizes["y"], math.ceil((box.affine.f - bottom) / rows - 1e-6) + margin)
+    if x0 >= x1 or y0 >= y1:
+        return None
+    return group.isel(y=slice(y0, y1), x=slice(x0, x1)).load()
+
+
+def _indices(origin: float, step: float, start: float, resolution: float, count: int) -> np.ndarray:
+    """Which source pixel lies under each target pixel centre, along one axis."""
+    centres = start + (np.arange(count) + 0.5) * resolution
+    return np.floor((centres - origin) / step + 1e-9).astype(int)
+
+
+def _aligned(box: object, left: float, top: float, resolution: float) -> bool:
+    """True if the source pixels are the target pixels."""
+    step = abs(box.resolution.x)  # type: ignore[attr-defined]
+    shift_x = (left - box.affine.c) / resolution  # type: ignore[attr-defined]
+    shift_y = (box.affine.f - top) / resolution  # type: ignore[attr-defined]
+    return (
+        abs(step - resolution) < 1e-6 * resolution
+        and abs(shift_x - round(shift_x)) < 1e-3
+        and abs(shift_y - round(shift_y)) < 1e-3
+    )
+
+
+def _warp(
+    data: np.ndarray,
+    usable: np.ndarray,
+    box: object,
+    left: float,
+    top: float,
+    resolution: float,
+    shape: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """High-resolution pixels on the window's grid: averaged if finer, bilinear if coarser."""
+    affine, crs = box.affine, str(box.crs)  # type: ignore[attr-defined]
+    # From the window's corner and without the last digits, which depend on how much of a file was
+    # loaded: the same place must give the same bits.
+    affine = Affine(
+        round(affine.a, 9), 0, round(affine.c - left, 6),
+        0, round(affine.e, 9), round(affine.f - top, 6),
+    )  # fmt: skip
+    target = from_origin(0, 0, resolution, resolution)
+    finer = abs(box.resolution.x) < resolution  # type: ignore[attr-defined]
+    method = Resampling.average if finer else Resampling.bilinear
+    masked = np.where(usable[:, None], data, np.nan).astype(np.float32)
+    flat = masked.reshape(-1, *data.shape[2:])  # (t c) y x
+    out = np.full((len(flat), *shape), np.nan, np.float32)
+    reproject(
+        flat,
+        out,
+        src_transform=affine,
+        src_crs=crs,
+        dst_transform=target,
+        dst_crs=crs,
+        src_nodata=np.nan,
+        dst_nodata=np.nan,
+        resampling=method,
+    )
+    out = out.reshape(*data.shape[:2], *shape)
+    return out, np.isfinite(out).all(axis=1)
+
+
+def _centres(lattice: Lattice, windows: Sequence[Window]) -> Tensor:
+    to_degrees = Transformer.from_crs(lattice.crs, "EPSG:4326", always_xy=True)
+    middles = [((w.bounds[0] + w.bounds[2]) / 2, (w.bounds[1] + w.bounds[3]) / 2) for w in windows]
+    return torch.tensor([to_degrees.transform(x, y) for x, y in middles], dtype=torch.float32)

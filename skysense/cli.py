@@ -1,0 +1,213 @@
+"""`skysense`: the same verbs as the Python API, for people who live in a shell."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skysense.errors import SkySenseError
+
+app = typer.Typer(
+    help="See what a foundation model sees: SkySense features of any place.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Around = Annotated[tuple[float, float] | None, typer.Option(help="Centre: LON LAT in degrees.")]
+Bounds = Annotated[
+    tuple[float, float, float, float] | None, typer.Option(help="WEST SOUTH EAST NORTH in degrees.")
+]
+Size = Annotated[float, typer.Option(help="Side of the square around the centre (m).")]
+Time = Annotated[str, typer.Option(help="A year, a month, or FIRST/LAST as ISO days.")]
+Source = Annotated[
+    str,
+    typer.Option(
+        help="planetary-computer, earth-search, a STAC address, a recipe or image file, or synthetic."
+    ),
+]
+Sensors = Annotated[list[str] | None, typer.Option("--sensor", help="hr, s2, s1; may be repeated.")]
+Out = Annotated[Path, typer.Option(help="Where to write; must not exist yet.")]
+
+
+@app.command()
+def stack(
+    out: Out,
+    source: Source = "auto",
+    around: Around = None,
+    bounds: Bounds = None,
+    size: Size = 640,
+    time: Time = "",
+    sensor: Sensors = None,
+    scene: Annotated[str, typer.Option(help="Scene of a recipe that lists several.")] = "",
+) -> None:
+    """Load the temporal stack of a place and keep it as Zarr."""
+    from skysense.dates import summary
+    from skysense.sources import load_stack
+    from skysense.stack import all_notes, save_stack
+
+    region = _region(around, bounds, size, time)
+    loaded = load_stack(region, sensor or None, source, scene=scene or None)
+    typer.echo(summary(loaded))
+    for note in all_notes(loaded):
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"written: {save_stack(loaded, out)}")
+
+
+@app.command()
+def embed(
+    stack: Annotated[
+        Path, typer.Argument(help="A stack written by `skysense stack`, or a recipe.")
+    ],
+    out: Annotated[Path, typer.Option(help="Features: .zarr or .tif.")],
+    encoder: Annotated[str, typer.Option(help="Name of the encoder.")] = "skysense-tiny",
+    weights: Annotated[Path | None, typer.Option(help="Folder from `skysense convert`.")] = None,
+    resolution: Annotated[int, typer.Option(help="Spacing of the features: 10, 20 or 40 m.")] = 10,
+    device: Annotated[str, typer.Option(help="cuda, mps or cpu; the best if left out.")] = "",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float64.")] = "auto",
+) -> None:
+    """Encode a stack into features; interrupted work goes on where it stopped."""
+    from skysense.embedding import embed as run
+    from skysense.encoders import load_encoder
+    from skysense.export import FEATURE_FILES, check_free, save_features
+    from skysense.sources import load_stack
+    from skysense.stack import open_stack
+
+    check_free(out, FEATURE_FILES)  # before the work, not after it
+    tree = open_stack(stack) if stack.suffix == ".zarr" else load_stack(source=str(stack))
+    model = load_encoder(encoder, path=weights, device=device or None, precision=precision)
+    streamed = out if out.suffix == ".zarr" else None
+    features = run(tree, model, resolution=resolution, out=streamed, progress=_progress)
+    if streamed is None:
+        save_features(features, out)
+    if features.attrs["untrained"]:
+        typer.echo(f"note: {encoder} is UNTRAINED: {features.attrs['weights']}.", err=True)
+    for note in features.attrs["notes"]:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"written: {out} ({' × '.join(str(n) for n in features.shape)})")
+
+
+@app.command()
+def convert(
+    files: Annotated[list[Path], typer.Argument(help="Official .pth files, split or in one.")],
+    out: Annotated[Path, typer.Option(help="Folder to write safetensors and config to.")],
+    licence: Annotated[str, typer.Option(help="Terms of these weights; required, travels along.")],
+    source: Annotated[str, typer.Option(help="Where the files came from.")] = "",
+    preset: Annotated[str, typer.Option(help="paper, base or tiny.")] = "paper",
+) -> None:
+    """Turn official checkpoints into safetensors, refusing anything incomplete or unsafe."""
+    from skysense.convert import convert as run
+
+    typer.echo(run(files, out, licence=licence, source=source, preset=preset).text())
+
+
+@app.command()
+def export(
+    features: Annotated[Path, typer.Argument(help="Features written by `skysense embed`.")],
+    out: Annotated[Path, typer.Option(help=".tif or .zarr; with --groups also .geojson.")],
+    groups: Annotated[int, typer.Option(help="Export this many k-means groups instead.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the k-means.")] = 0,
+) -> None:
+    """Write features, or groups of them, for other tools."""
+    from skysense.analysis import cluster
+    from skysense.export import open_features, save_classes, save_features
+
+    opened = open_features(features)
+    if groups:
+        save_classes(cluster(opened, groups, seed=seed), out)
+    else:
+        save_features(opened, out)
+    typer.echo(f"written: {out}")
+
+
+@app.command(name="app")
+def dashboard(
+    port: Annotated[int, typer.Option(help="0 for any free port.")] = 5006,
+    address: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    prefix: Annotated[str, typer.Option(help="URL prefix, behind a proxy.")] = "",
+    recipes: Annotated[Path | None, typer.Option(help="Folder of recipes to list.")] = None,
+    tiles: Annotated[str, typer.Option(help="Basemap tile address; none is asked otherwise.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="Folder from `skysense convert`.")] = None,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = False,
+) -> None:
+    """Serve the dashboard with its embedded demo."""
+    serve(
+        port=port,
+        address=address,
+        prefix=prefix,
+        recipes=recipes,
+        tiles=tiles,
+        weights=weights,
+        open_browser=browser,
+    )
+
+
+@app.command()
+def demo() -> None:
+    """Serve the dashboard with its embedded demo and open a browser."""
+    serve(port=0, open_browser=True)
+
+
+def serve(**options: Any) -> None:
+    """Start the dashboard, which lives above this module and is therefore found by name.
+
+    Raises:
+        SkySenseError: If the extra `app` is not installed.
+    """
+    try:
+        main = importlib.import_module("app.main")
+    except ModuleNotFoundError as error:
+        raise SkySenseError(
+            f"The dashboard needs {error.name}, which is not installed: pip install 'skysense[app]'."
+        ) from error
+    main.serve(**options)
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one sentence and exit code 1."""
+    run(app)
+
+
+def run(command: Callable[[], Any]) -> None:
+    """Call `command`, turning our own errors into a sentence on standard error."""
+    try:
+        command()
+    except (SkySenseError, OSError) as error:  # OSError: a full or read-only disk
+        typer.echo(f"skysense: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _region(
+    around: tuple[float, float] | None,
+    bounds: tuple[float, float, float, float] | None,
+    size: float,
+    time: str,
+) -> Any:
+    from skysense.errors import RegionError
+    from skysense.period import checked_period
+    from skysense.region import Region
+
+    if around is None and bounds is None:
+        return None
+    if not time:
+        raise RegionError("A place needs a period: --time 2024, or --time 2024-03-01/2024-10-31.")
+    if around is not None and bounds is not None:
+        raise RegionError("--around and --bounds are both given; one place is enough.")
+    if around is not None:
+        return Region.around(*around, size, time)
+    return Region(bounds, checked_period(time))  # type: ignore[arg-type]
+
+
+def _progress(done: int, total: int, sentence: str) -> None:
+    end = "\n" if done == total else ""
+    sys.stderr.write(f"\r{sentence}{end}")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()

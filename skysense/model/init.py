@@ -1,0 +1,52 @@
+"""Random weights for a model that is not trained yet."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from skysense.model.layers import MLP, Attention
+from skysense.model.swin import WindowAttention
+
+
+@torch.no_grad()
+def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None = None) -> None:
+    """Fill one part of the model, parameter by parameter in the order of its state dict.
+
+    Weights are truncated normal with deviation 1 / √fan-in, which keeps the scale of what passes
+    through; the last layers of residual branches are divided by √(2 · depth), which keeps the sum
+    of all branches at that scale (Radford et al. 2019). Gains are 1, biases 0, tokens, positions
+    and the calendar small (deviation 0.02), cosine attention starts at temperature 1/10 as in Swin
+    V2.
+
+    Args:
+        part: A module whose parameters are in memory.
+        generator: The source of randomness; advanced by the call.
+        depth: Layers of the part; None = the length of its `layers`, or 1.
+    """
+
+    def normal(tensor: Tensor, deviation: float) -> None:
+        nn.init.trunc_normal_(
+            tensor, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
+        )
+
+    depth = depth or len(getattr(part, "layers", [])) or 1
+    gains, branch_ends = set(), set()
+    for module in part.modules():
+        if isinstance(module, nn.LayerNorm):
+            gains.add(id(module.weight))
+        elif isinstance(module, Attention | WindowAttention):
+            branch_ends.add(id(module.proj.weight))
+        elif isinstance(module, MLP):
+            branch_ends.add(id(module.fc2.weight))
+    for name, tensor in part.named_parameters():
+        leaf = name.rpartition(".")[2]
+        if leaf == "logit_scale":
+            tensor.fill_(math.log(10.0))
+        elif leaf in ("cls_token", "pos_embed", "table"):
+            normal(tensor, 0.02)
+        elif tensor.ndim == 1:
+            tensor.fill_(1.0 if id(tensor) in gains else 0.0)
+        else:
+            shrink = math.sqrt(2 * depth) if id(tensor) in branch_ends else 1.0
+            normal(tensor, 1 / math.sqrt(tensor[0].numel()) / shrink)

@@ -1,0 +1,47 @@
+"""Every picture: a function from fields to something that can be shown.
+
+Colours and overlays need only NumPy; HoloViews and matplotlib are imported when a function that
+draws with them is first used.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Overlay": "overlays",
+    "PALETTE": "hues",
+    "agreement": "charts",
+    "caption": "words",
+    "colours": "paint",
+    "comparison": "charts",
+    "credit": "words",
+    "date_title": "imagery",
+    "dates": "charts",
+    "field": "pictures",
+    "figure": "static",
+    "legend": "paint",
+    "maps": "pictures",
+    "mask": "selection",
+    "overlay": "overlays",
+    "palette": "hues",
+    "points_in": "selection",
+    "rgb": "pictures",
+    "scatter": "points",
+    "title": "words",
+    "true_colour": "pictures",
+    "true_colour_field": "imagery",
+    "usage": "charts",
+    "warnings": "words",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604 -- the keys are names
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"skysense.view.{_HOMES[name]}"), name)
+    raise AttributeError(f"skysense.view has no {name!r}; it has {', '.join(sorted(_HOMES))}.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

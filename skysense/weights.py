@@ -1,0 +1,387 @@
+"""Weights on disk: safetensors plus a config that says what they are, whose, and under what terms.
+
+A checkpoint is a folder with `model.safetensors` and `config.json`. Nothing here unpickles; files
+are refused by their header before any memory is taken for their contents.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from skysense.errors import EncoderError, WeightsError
+from skysense.model import PRESETS, SkySense, SkySenseConfig
+from skysense.model.init import initialise
+from skysense.model.keys import NAMES, to_official
+
+TENSORS, DESCRIPTION = "model.safetensors", "config.json"
+FORMAT = "skysense-checkpoint-1"
+#: Bytes per element of the types a checkpoint may hold, by their safetensors names.
+DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1}
+#: No honest header is longer: the full model's is 0.2 MB.
+LARGEST_HEADER = 16 * 2**20
+LARGEST_DESCRIPTION = 2**20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model and where it comes from.
+
+    Attributes:
+        model: In evaluation mode.
+        weights: "sha256:..." of the tensor file.
+        licence: Terms of the weights.
+        source: Where they come from.
+        notes: Whatever a user of the weights should be told.
+        path: The folder.
+    """
+
+    model: SkySense
+    weights: str
+    licence: str
+    source: str
+    notes: tuple[str, ...]
+    path: Path
+
+
+def preset(config: SkySenseConfig | str) -> SkySenseConfig:
+    """A configuration by name, or the one given.
+
+    Raises:
+        WeightsError: No preset has this name.
+    """
+    if isinstance(config, SkySenseConfig):
+        return config
+    if config not in PRESETS:
+        raise WeightsError(
+            f"There is no model preset {config!r}; the presets are {', '.join(PRESETS)}."
+        )
+    return PRESETS[config]
+
+
+def random_id(seed: int) -> str:
+    """What stands in place of a hash for weights that were never trained."""
+    return f"random(seed={seed})"
+
+
+UNTRAINED = "Untrained"
+"""Begins the note of a checkpoint whose weights are random."""
+
+
+def build_model(
+    config: SkySenseConfig | str, *, seed: int = 0, device: str | torch.device = "cpu"
+) -> SkySense:
+    """A model with random weights, the same for the same seed on every device.
+
+    Even an untrained model gives features that differ from place to place; see
+    `skysense.model.init`.
+
+    Returns:
+        The model in evaluation mode.
+    """
+    model = _empty(preset(config)).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    for part, module in _parts(model):
+        initialise(module, generator, depth=sum(model.config.hr.depths) if part == "hr" else None)
+    if model.prototypes is not None:
+        model.prototypes.bank.zero_()
+        model.prototypes.trained.zero_()
+    model.untrained = random_id(seed)
+    return model.to(device).eval()
+
+
+def _empty(config: SkySenseConfig) -> SkySense:
+    """The model without memory behind its parameters."""
+    with torch.device("meta"):
+        return SkySense(config)
+
+
+def _parts(model: SkySense) -> Iterator[tuple[str, nn.Module]]:
+    """Parts that exist, in the order of `config.PARTS`."""
+    for name in model.config.parts:
+        yield name, getattr(model, name)
+
+
+def schema(config: SkySenseConfig | str) -> dict[str, tuple[int, ...]]:
+    """Our parameter and buffer names with their shapes, as in `model.safetensors`."""
+    return {k: tuple(v.shape) for k, v in _empty(preset(config)).state_dict().items()}
+
+
+def official_schema(config: SkySenseConfig | str) -> dict[str, dict[str, tuple[int, ...]]]:
+    """For each part the official state-dict keys and shapes, after `skysense.model.keys`.
+
+    The calendar table is part "calendar", with the single key `ctpe`.
+    """
+    model = _empty(preset(config))
+    return {
+        part: {to_official(part, k): tuple(v.shape) for k, v in module.state_dict().items()}
+        for part, module in _parts(model)
+        if part in NAMES
+    }
+
+
+def parameter_counts(config: SkySenseConfig | str) -> dict[str, int]:
+    """Parameters of each part."""
+    return {
+        part: sum(p.numel() for p in module.parameters())
+        for part, module in _parts(_empty(preset(config)))
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal, read piece by piece."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Names, types and shapes in a safetensors file, without reading a tensor.
+
+    Raises:
+        WeightsError: The file is no safetensors file, or its header does not describe exactly the
+            bytes that follow it.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 10 or not 2 <= length <= min(size - 8, LARGEST_HEADER):
+                raise WeightsError(
+                    f"{path.name} is not a safetensors file: its first eight bytes announce a header "
+                    f"of {length} bytes in a file of {size}. It may be another format under this "
+                    "name; convert official .pth files with `skysense convert`."
+                )
+            raw = stream.read(length)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"The header of {path.name} is not JSON; the file is damaged."
+        ) from error
+    return _checked_header(path.name, header, size - 8 - length)
+
+
+def _checked_header(name: str, header: object, room: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Every tensor's type and shape, once all of them fill the file without gap or overlap."""
+    if not isinstance(header, dict):
+        raise WeightsError(f"The header of {name} is not a table of tensors.")
+    out, spans = {}, []
+    for key, entry in header.items():
+        if key == "__metadata__":
+            continue
+        fields = entry if isinstance(entry, dict) else {}
+        dtype, shape, span = (fields.get(k) for k in ("dtype", "shape", "data_offsets"))
+        whole = all(
+            isinstance(x, list) and all(type(i) is int and 0 <= i < 2**63 for i in x)
+            for x in (shape, span)
+        )
+        if dtype not in DTYPES or not whole or len(span) != 2:
+            raise WeightsError(
+                f"{name} describes {key!r} as {str(entry)[:200]}, which is no tensor of a type among "
+                f"{', '.join(DTYPES)}."
+            )
+        if math.prod(shape) * DTYPES[dtype] != span[1] - span[0]:
+            raise WeightsError(
+                f"{name} gives {key!r} the shape {shape} of {dtype}, but {span[1] - span[0]} bytes."
+            )
+        out[key] = (dtype, tuple(shape))
+        spans.append(tuple(span))
+    spans.sort()
+    ends = [0, *(end for _, end in spans)]
+    if [start for start, _ in spans] != ends[:-1] or ends[-1] != room:
+        raise WeightsError(
+            f"The tensors {name} describes do not fill its {room} bytes exactly; the file is cut off "
+            "or was made to mislead."
+        )
+    return out
+
+
+def save_checkpoint(
+    model: SkySense, path: Path, *, licence: str, source: str = "", notes: tuple[str, ...] = ()
+) -> str:
+    """Write a checkpoint folder.
+
+    Args:
+        model: The model; its tensors are written as they are.
+        path: A folder that does not exist yet, or is empty.
+        licence: Terms of the weights, as they must be shown to whoever uses them.
+        source: Where the weights come from.
+        notes: Whatever a user of the weights should be told. A model of `build_model` that nothing
+            was taught says so by itself; training sets `model.untrained = ""`.
+
+    Returns:
+        "sha256:..." of the tensor file.
+
+    Raises:
+        WeightsError: The licence is empty, the folder holds something, or a value is not finite.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if model.untrained:
+        notes = (f"{UNTRAINED}: {model.untrained}.", *notes)
+    return write_checkpoint(
+        tensors, model.config, Path(path), licence=licence, source=source, notes=notes
+    )
+
+
+def write_checkpoint(
+    tensors: Mapping[str, Tensor],
+    config: SkySenseConfig,
+    path: Path,
+    *,
+    licence: str,
+    source: str,
+    notes: tuple[str, ...],
+) -> str:
+    """As `save_checkpoint`, from tensors under our names."""
+    if not licence.strip():
+        raise WeightsError(
+            "The weights need a licence: say under which terms they may be used, for example "
+            '"non-commercial research only" for the official SkySense weights.'
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise WeightsError(f"{path} exists already; give a folder that is new or empty.")
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WeightsError(f"The weight {key} holds NaN or infinite values; it is damaged.")
+    path.mkdir(parents=True, exist_ok=True)
+    # Written under another name first, so that a folder with a description is always whole.
+    unfinished = path / f"{TENSORS}.part"
+    save_file(dict(tensors), unfinished, metadata={"format": "pt"})
+    unfinished.replace(path / TENSORS)
+    digest = file_sha256(path / TENSORS)
+    description = {
+        "format": FORMAT,
+        "licence": licence,
+        "source": source,
+        "notes": list(notes),
+        "sha256": digest,
+        "config": json.loads(config.to_json()),
+    }
+    unfinished = path / f"{DESCRIPTION}.part"
+    unfinished.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path / DESCRIPTION)
+    return f"sha256:{digest}"
+
+
+def load_checkpoint(
+    path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> Checkpoint:
+    """Read a checkpoint folder.
+
+    Args:
+        path: A folder that `save_checkpoint` or `skysense convert` wrote.
+        device: Where the model goes.
+        dtype: Type of the parameters; None = as stored.
+
+    Raises:
+        WeightsError: The folder is incomplete, has no licence, its tensors are not those its
+            configuration needs (each is named), or the file is not the one that was described.
+    """
+    path = Path(path)
+    description, config = _description(path)
+    file = path / TENSORS
+    found, wanted = read_header(file), schema(config)
+    check_names({k: shape for k, (_, shape) in found.items()}, wanted, str(file))
+    for key, (kind, _) in found.items():
+        if (kind == "BOOL") != key.endswith(".trained") or kind.startswith("I"):
+            raise WeightsError(f"{file} stores {key} as {kind}, which no weight of its kind is.")
+    digest = file_sha256(file)
+    if digest != description["sha256"]:
+        raise WeightsError(
+            f"{file} has sha256 {digest}, but {DESCRIPTION} was written for "
+            f"{description['sha256']}; one of them was changed or replaced."
+        )
+    model = _empty(config)
+    with safe_open(file, framework="pt", device="cpu") as stream:
+        state = {k: stream.get_tensor(k) for k in wanted}
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(True)
+    model = model.to(device=device) if dtype is None else model.to(device=device, dtype=dtype)
+    return Checkpoint(
+        model.eval(),
+        f"sha256:{digest}",
+        description["licence"],
+        description["source"],
+        tuple(description["notes"]),
+        path,
+    )
+
+
+def _description(path: Path) -> tuple[dict[str, object], SkySenseConfig]:
+    """The checked contents of `config.json`."""
+    file = path / DESCRIPTION
+    if not file.is_file():
+        raise WeightsError(
+            f"{path} is not a checkpoint folder: it has no {DESCRIPTION}. Convert official .pth files "
+            "with `skysense convert` first."
+        )
+    try:
+        text = file.read_bytes()[: LARGEST_DESCRIPTION + 1].decode("utf-8")
+        values = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{file} is not readable JSON ({error}).") from error
+    strings = ("format", "licence", "source", "sha256")
+    if (
+        not isinstance(values, dict)
+        or not all(isinstance(values.get(k), str) for k in strings)
+        or not isinstance(values.get("notes"), list)
+        or not all(isinstance(n, str) for n in values["notes"])
+        or not isinstance(values.get("config"), dict)
+    ):
+        raise WeightsError(
+            f"{file} must hold the strings {', '.join(strings)}, a list of notes and a config."
+        )
+    if values["format"] != FORMAT:
+        raise WeightsError(
+            f"{file} has format {values['format']!r}; this version reads {FORMAT!r}."
+        )
+    if not values["licence"].strip():
+        raise WeightsError(f"{file} names no licence; weights without terms are not loaded.")
+    try:
+        return values, SkySenseConfig.from_json(json.dumps(values["config"]))
+    except EncoderError as error:
+        raise WeightsError(f"{file} holds no usable model configuration: {error}") from error
+
+
+def official_names(config: SkySenseConfig | str) -> dict[str, dict[str, str]]:
+    """For each part, official key -> our name in `model.safetensors`."""
+    return {
+        part: {to_official(part, k): f"{part}.{k}" for k in module.state_dict()}
+        for part, module in _parts(_empty(preset(config)))
+    }
+
+
+def check_names(
+    found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], where: str
+) -> None:
+    """Refuse tensors that are missing, unexpected or misshapen, each by name.
+
+    Raises:
+        WeightsError: Lists up to ten of each kind.
+    """
+    kinds = {
+        "missing": [k for k in wanted if k not in found],
+        "unexpected": [k for k in found if k not in wanted],
+        "misshapen": [
+            f"{k} {list(found[k])} instead of {list(wanted[k])}"
+            for k in wanted
+            if k in found and tuple(found[k]) != tuple(wanted[k])
+        ],
+    }
+    if any(kinds.values()):
+        listed = "; ".join(
+            f"{len(names)} {kind}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}"
+            for kind, names in kinds.items()
+            if names
+        )
+        raise WeightsError(f"{where} does not hold the weights this model needs. {listed}.")
