@@ -1,0 +1,42 @@
+"""Between places on the map, cells of a field, and points of the scatter."""
+
+import json
+from typing import Any
+
+import numpy as np
+import odc.geo.xr  # noqa: F401 -- registers the .odc accessor
+import shapely
+import xarray as xr
+from pyproj import Transformer
+
+
+def cell_at(field: xr.DataArray, lon: float, lat: float) -> tuple[int, int] | None:
+    """(row, column) of the cell at a place (degrees), or None outside the grid."""
+    grid = field.odc.geobox
+    to_grid = Transformer.from_crs("EPSG:4326", str(grid.crs), always_xy=True)
+    column, row = ~grid.affine * to_grid.transform(lon, lat)
+    if not (0 <= row < grid.shape.y and 0 <= column < grid.shape.x):
+        return None
+    return int(row), int(column)
+
+
+def middle_of(field: xr.DataArray, row: int, column: int) -> tuple[float, float]:
+    """(lon, lat) of the middle of a cell (degrees)."""
+    to_degrees = Transformer.from_crs(str(field.odc.geobox.crs), "EPSG:4326", always_xy=True)
+    return to_degrees.transform(float(field["x"][column]), float(field["y"][row]))
+
+
+def cells_inside(field: xr.DataArray, geometry: dict[str, Any]) -> np.ndarray:
+    """Cells whose middle lies in a GeoJSON polygon (degrees): (y, x) bool."""
+    x, y = np.meshgrid(field["x"].values, field["y"].values)
+    to_degrees = Transformer.from_crs(str(field.odc.geobox.crs), "EPSG:4326", always_xy=True)
+    lon, lat = to_degrees.transform(x, y)
+    polygon = shapely.make_valid(shapely.from_geojson(json.dumps(geometry)))
+    shapely.prepare(polygon)
+    return shapely.contains_xy(polygon, lon, lat)
+
+
+def outline_of(field: xr.DataArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """((south, west), (north, east)) around a field, degrees, as leaflet wants bounds."""
+    box = field.odc.geobox.geographic_extent.boundingbox
+    return (box.bottom, box.left), (box.top, box.right)

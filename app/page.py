@@ -1,0 +1,121 @@
+"""One session's page: the panes, where they stand, and letting go of them."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from app.flow import Flow
+from app.panes.compare import Compare
+from app.panes.dates import DateRail
+from app.panes.header import Header
+from app.panes.inspector import Inspector
+from app.panes.label import Label
+from app.panes.layers import LayerBar, Legend
+from app.panes.mapview import MapView, Web
+from app.panes.newplace import NewPlace
+from app.panes.prototypes import Prototypes
+from app.panes.provenance import Provenance
+from app.panes.scatter import Scatter
+from app.state import DRAWING_PLACE
+from app.theme import LINE, PAGE, TABS_CSS, THEME
+
+_TABS = ("Scatter", "Prototypes", "Compare", "Label")
+_CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
+
+
+class Page:
+    """Everything one visitor sees."""
+
+    def __init__(self, flow: Flow, web: Web) -> None:
+        self.flow, self.state = flow, flow.state
+        self._folder = tempfile.TemporaryDirectory(prefix="skysense-")
+        self.map = MapView(flow, web)
+        new_place = NewPlace(flow)
+        self._new_place = new_place
+        self.map.on_drawn = self._drawn
+        provenance = Provenance(flow)
+        header = Header(flow, new_place)
+        folder = Path(self._folder.name)
+        self._later: dict[str, Callable[[], pn.viewable.Viewable]] = {
+            "Prototypes": lambda: Prototypes(flow).view,
+            "Compare": lambda: Compare(flow).view,
+            "Label": lambda: Label(flow, folder).view,
+        }
+        """What is made when its tab is first turned to, so that the page opens sooner."""
+        self._tabs = pn.Tabs(
+            (_TABS[0], Scatter(flow).view),
+            *((name, pn.Column(sizing_mode="stretch_both", margin=0)) for name in _TABS[1:]),
+            sizing_mode="stretch_both",
+            margin=0,
+            stylesheets=[TABS_CSS],
+        )
+        self._tabs.param.watch(self._turned, "active")
+        self.state.param.watch(self._follow_mode, "mode")
+        left = pmui.Column(
+            LayerBar(flow).view,
+            pmui.Paper(self.map.pane, sizing_mode="stretch_both", elevation=0, sx=_CARD, margin=0),
+            Legend(flow).view,
+            sizing_mode="stretch_both",
+            margin=0,
+        )
+        right = pmui.Paper(
+            self._tabs,
+            width=440,
+            sizing_mode="stretch_height",
+            elevation=0,
+            sx=_CARD,
+            margin=(0, 0, 0, 12),
+        )
+        rail = pmui.Paper(
+            DateRail(flow).view, sizing_mode="stretch_width", elevation=0, sx=_CARD, margin=(6, 0)
+        )
+        body = pmui.Column(
+            header.view,
+            pmui.Row(left, right, sizing_mode="stretch_both", margin=0),
+            rail,
+            pmui.Row(Inspector(flow).view, provenance.button, sizing_mode="stretch_width",
+                     height=36, margin=0),
+            new_place.view,
+            provenance.view,
+            sizing_mode="stretch_both",
+            styles={"height": "100vh"},
+            margin=(0, 14),
+        )  # fmt: skip
+        self.view = pmui.Page(
+            title="SkySense Explorer",
+            main=[body],
+            theme_toggle=False,
+            busy_indicator=None,
+            theme_config=THEME,
+            sx=PAGE,
+        )
+
+    def _drawn(self, geometry: dict[str, Any]) -> None:
+        if self.state.mode == DRAWING_PLACE:
+            self._new_place.drawn(geometry)
+        else:
+            self.flow.drawn(geometry)
+
+    def _turned(self, event: Any) -> None:
+        make = self._later.pop(_TABS[event.new], None)
+        if make is not None:
+            self._tabs[event.new][:] = [make()]
+        if _TABS[event.new] == "Label" and self.state.features is not None:
+            self.state.mode = "label"
+        elif self.state.mode == "label":
+            self.state.mode = "inspect"
+
+    def _follow_mode(self, event: Any) -> None:
+        if event.new == "label":
+            self.flow.select(None)  # its colour would hide the classes
+            self._tabs.active = _TABS.index("Label")
+
+    def close(self) -> None:
+        """Let go of everything that would outlive the session."""
+        self.flow.close()
+        self.map.close()
+        self._folder.cleanup()

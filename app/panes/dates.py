@@ -1,0 +1,223 @@
+"""The rail of dates: what was acquired, what the encoder is given, what is shown."""
+
+import datetime as dt
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import panel as pn
+import panel_material_ui as pmui
+from bokeh.events import Tap
+from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.plotting import figure
+
+from app.flow import Flow
+from app.panes.plots import changes_plot
+from app.theme import INK, LINE, QUIET
+from app.words import block, safe, status_markup
+from skysense.dates import Acquisition, Dates
+from skysense.sensors import SENSORS
+from skysense.view.hues import LEFT_OUT, USED
+
+_SPAN = (1_672_531_200_000.0, 1_704_067_200_000.0)
+"""Ends of an empty time axis: the year 2023, in milliseconds."""
+
+_ROWS = {"s2": 2.0, "s1": 1.0, "hr": 0.0}
+
+
+class DateRail:
+    """One row of marks per sensor: filled marks are used; a click shows that date."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow, self.state = flow, flow.state
+        self._source = ColumnDataSource(_marks([]))
+        self._now = ColumnDataSource({"x": [], "y": []})
+        self._figure = self._make_figure()
+        self._say = block(width=330, margin=(4, 12))
+        self._more = pmui.Dialog(
+            title="Dates to use",
+            title_variant="h6",
+            width_option="sm",
+            show_close_button=True,
+            close_on_click=True,
+        )
+        self.view = pmui.Row(
+            pn.pane.Bokeh(self._figure, sizing_mode="stretch_width", height=84, margin=0),
+            pmui.Column(
+                self._say,
+                pmui.Button(
+                    label="Dates to use",
+                    icon="tune",
+                    variant="text",
+                    size="small",
+                    margin=(0, 8),
+                    description="Change how many dates of each sensor the encoder is given.",
+                    on_click=lambda _: self._ask(),
+                ),
+                width=340,
+                margin=0,
+            ),
+            self._more,
+            sizing_mode="stretch_width",
+            height=92,
+            margin=0,
+        )
+        self.state.param.watch(self._draw, ["rail"])
+        self.state.param.watch(self._tell, ["rail", "statuses"])
+        self.state.param.watch(self._mark_shown, ["shown", "rail"])
+        self._tell()
+
+    def _make_figure(self) -> Any:
+        plot = figure(
+            x_axis_type="datetime",
+            x_range=Range1d(*_SPAN),
+            y_range=(-0.6, 2.6),
+            tools="xwheel_zoom,xpan",
+            active_scroll="xwheel_zoom",
+            toolbar_location=None,
+            height=84,
+            sizing_mode="stretch_width",
+            min_border_left=10,
+            min_border_right=10,
+            min_border_top=2,
+        )
+        plot.outline_line_color = plot.grid.grid_line_color = None
+        plot.background_fill_color = plot.border_fill_color = "#ffffff"
+        plot.yaxis.ticker = list(_ROWS.values())
+        plot.yaxis.major_label_overrides = {
+            value: {"s2": "Sentinel-2", "s1": "Sentinel-1", "hr": "High res."}[key]
+            for key, value in _ROWS.items()
+        }
+        plot.yaxis.axis_line_color = plot.yaxis.major_tick_line_color = None
+        plot.axis.major_label_text_color = QUIET
+        plot.axis.major_label_text_font_size = "11px"
+        plot.xaxis.axis_line_color, plot.xaxis.minor_tick_line_color = LINE, None
+        plot.scatter(
+            "x", "y", source=self._now, marker="square", size=20, fill_color=None,
+            line_color=INK, line_width=1.5,
+        )  # fmt: skip
+        marks = plot.segment(
+            "x", "low", "x", "high", source=self._source, line_width=3.5, line_color="colour",
+        )  # fmt: skip
+        hover = HoverTool(renderers=[marks], tooltips="@text", point_policy="snap_to_data")
+        plot.add_tools(hover)
+        plot.on_event(Tap, self._tapped)
+        return plot
+
+    def _ask(self) -> None:
+        """Open the dialog in which the rule can be changed."""
+        rule = self.state.dates
+        many = {
+            "s2": pmui.IntSlider(label="Sentinel-2 dates", start=0, end=40, value=rule.s2),
+            "s1": pmui.IntSlider(label="Sentinel-1 dates", start=0, end=40, value=rule.s1),
+            "hr": pmui.IntSlider(label="High-resolution images", start=0, end=3, value=rule.hr),
+        }
+        first = pmui.DatePicker(label="Not before", value=_day(rule.first), clearable=True)
+        last = pmui.DatePicker(label="Not after", value=_day(rule.last), clearable=True)
+
+        def apply(_: Any) -> None:
+            self.state.dates = Dates(
+                **{key: slider.value for key, slider in many.items()},
+                first=str(first.value)[:10] if first.value else "",
+                last=str(last.value)[:10] if last.value else "",
+            )
+            self._more.open = False
+
+        self._more.objects = [
+            block(f'<span class="quiet">The rule: {safe(rule.sentence())}.</span>'),
+            *many.values(),
+            pmui.Row(first, last),
+            pmui.Button(label="Use these", variant="contained", on_click=apply),
+        ]
+        self._more.open = True
+
+    def _tapped(self, event: Tap) -> None:
+        """Show the date nearest to a click, of the sensor whose row was clicked."""
+        if event.x is None or event.y is None:
+            return
+        moment, row = np.datetime64(int(event.x), "ms"), round(event.y)
+        rail = self.state.rail
+        near = [a for a in rail if _ROWS[a.sensor] == row and a.day != "unknown"]
+        if near:
+            chosen = min(near, key=lambda a: abs(np.datetime64(a.day, "ms") - moment))
+            number = [a for a in rail if a.sensor == chosen.sensor].index(chosen)
+            self.state.shown = (chosen.sensor, number)
+
+    @changes_plot
+    def _mark_shown(self, *_: Any) -> None:
+        sensor, number = self.state.shown
+        dates = [a for a in self.state.rail if a.sensor == sensor]
+        if number >= len(dates) or dates[number].day == "unknown":
+            self._now.data = {"x": [], "y": []}
+            return
+        self._now.data = {"x": [np.datetime64(dates[number].day)], "y": [_ROWS[sensor]]}
+
+    @changes_plot
+    def _draw(self, *_: Any) -> None:
+        dated = [a for a in self.state.rail if a.day != "unknown"]
+        self._source.data = _marks(dated)
+        self._figure.x_range.update(**_span(dated))
+        self._figure.xaxis.visible = bool(dated) or not self.state.rail
+
+    def _tell(self, *_: Any) -> None:
+        rail, status = self.state.rail, self.state.status("map")
+        empty = status_markup(status, "Dates appear when a place is open.")
+        self._say.object = _summary(rail) if rail else empty
+
+
+def _marks(dated: list[Acquisition]) -> dict[str, Any]:
+    return {
+        "x": np.array([a.day for a in dated], "M8[ms]"),
+        "low": [_ROWS[a.sensor] - 0.4 for a in dated],
+        # as tall as the image is usable; full height where that is unknown
+        "high": [
+            _ROWS[a.sensor] - 0.3 + 0.7 * (1 if np.isnan(a.clear) else a.clear) for a in dated
+        ],
+        "colour": [USED if a.used else LEFT_OUT for a in dated],
+        "text": [_words(a) for a in dated],
+    }
+
+
+def _span(dated: list[Acquisition]) -> dict[str, Any]:
+    """Ends of the time axis: all dates with a margin, two months at least."""
+    if not dated:
+        return {"start": _SPAN[0], "end": _SPAN[1]}
+    days = np.array([a.day for a in dated], "M8[D]")
+    margin = max(np.timedelta64(30, "D") - (days.max() - days.min()), np.timedelta64(8, "D"))
+    ends = (days.min() - margin, days.max() + margin)
+    return {"start": _milliseconds(ends[0]), "end": _milliseconds(ends[1])}
+
+
+def _milliseconds(day: np.datetime64) -> float:
+    return float(day.astype("M8[ms]").astype(np.int64))
+
+
+def _words(date: Acquisition) -> str:
+    clear = "" if np.isnan(date.clear) else f", {date.clear:.0%} usable"
+    use = "given to the encoder" if date.used else f"left out: {date.reason}"
+    return f"{SENSORS[date.sensor].title}, {date.day}{clear}; {use}"
+
+
+def _summary(rail: list[Acquisition]) -> str:
+    lines = []
+    for key in ("s2", "s1", "hr"):
+        dates = [a for a in rail if a.sensor == key]
+        title = SENSORS[key].title
+        if not dates:
+            lines.append(f'<span class="quiet">{title}: none</span>')
+            continue
+        used = sum(a.used for a in dates)
+        unknown = sum(a.day == "unknown" for a in dates)
+        reasons = Counter(_kind(a.reason) for a in dates if not a.used)
+        why = f" ({safe(', '.join(name for name, _ in reasons.most_common(2)))})" if reasons else ""
+        when = "" if not unknown else ", date unknown" if unknown == 1 else ", dates unknown"
+        lines.append(f"{title}: <b>{used}</b> of {len(dates)} used{why}{when}")
+    return '<div style="font-size:12px;line-height:1.45">' + "<br>".join(lines) + "</div>"
+
+
+def _kind(reason: str) -> str:
+    return "too cloudy" if reason.startswith("only ") else reason
+
+
+def _day(text: str) -> dt.date | None:
+    return dt.date.fromisoformat(text) if text else None

@@ -1,0 +1,130 @@
+"""The top of the page: where, with what, and the one primary action."""
+
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from app.flow import Flow
+from app.panes.newplace import NewPlace
+from app.words import block, flag, safe, tip
+
+
+class Header:
+    """Place, encoder, resolution, *Encode* and *Cancel*."""
+
+    def __init__(self, flow: Flow, new_place: NewPlace) -> None:
+        self.flow, self.state = flow, flow.state
+        state = self.state
+        self._place = pmui.Select(
+            label="Place",
+            options=self._place_options(),
+            value=state.place.key if state.place else None,
+            size="small",
+            width=190,
+            margin=(0, 6),
+        )
+        add = pmui.Button(
+            label="New place",
+            icon="add_location_alt",
+            variant="text",
+            margin=(0, 6),
+            description="Type or draw a region of your own.",
+            on_click=lambda _: new_place.show(),
+        )
+        self._encoder = pmui.Select.from_param(
+            state.param.encoder,
+            label="Encoder",
+            description="",
+            options={title: name for name, title in flow.compute.encoders.items()},
+            size="small",
+            width=215,
+            margin=(0, 6),
+        )
+        self._resolution = pmui.Select.from_param(
+            state.param.resolution,
+            label="Resolution",
+            description="",
+            options={"10 m": 10, "20 m": 20, "40 m": 40},
+            size="small",
+            width=100,
+            margin=(0, 6),
+        )
+        self._encode = pmui.Button(
+            label="Encode",
+            icon="play_arrow",
+            variant="contained",
+            margin=(0, 6),
+            description="Run the encoder on the chosen dates of this place.",
+            on_click=lambda _: flow.encode(),
+        )
+        self._cancel = pmui.Button(
+            label="Cancel",
+            icon="stop",
+            variant="outlined",
+            margin=(0, 6),
+            visible=False,
+            description="Stop encoding; what is shown stays.",
+            on_click=lambda _: flow.cancel(),
+        )
+        self._bar = pmui.LinearProgress(
+            value=0, visible=False, width=120, margin=(0, 8), align="center"
+        )
+        self._note = block(margin=(0, 8), align="center", sizing_mode="stretch_width")
+        title = pmui.Typography(
+            "SkySense Explorer", variant="h6", margin=(0, 18, 0, 0), sx={"whiteSpace": "nowrap"}
+        )
+        self.view = pmui.Row(
+            title,
+            tip(self._place, "Where to look: a demo, a recipe, or a place of your own."),
+            add,
+            tip(self._encoder, "What turns the images into features."),
+            tip(self._resolution, "Spacing of the features; coarser ones are samples, not means."),
+            self._encode,
+            self._cancel,
+            self._bar,
+            self._note,
+            sizing_mode="stretch_width",
+            align="center",
+            height=58,
+            margin=(14, 0, 0, 0),
+        )
+        self._place.param.watch(self._chosen, "value")
+        state.param.watch(self._show_places, ["places", "place"])
+        state.param.watch(self._show_work, ["statuses", "cost", "features", "encoder"])
+        self._show_work()
+
+    def _place_options(self) -> dict[str, str]:
+        return {place.name: place.key for place in self.state.places}
+
+    def _chosen(self, event: Any) -> None:
+        current = self.state.place.key if self.state.place else None
+        if event.new and event.new != current:
+            self.flow.open_place(next(p for p in self.state.places if p.key == event.new))
+
+    def _show_places(self, *_: Any) -> None:
+        key = self.state.place.key if self.state.place else None
+        self._place.param.update(options=self._place_options(), value=key)
+
+    def _show_work(self, *_: Any) -> None:
+        state = self.state
+        status, cost = state.status("encode"), state.status("cost")
+        busy = status.kind == "working"
+        stale = state.features is not None and state.made_with != state.choices
+        with pn.io.hold():
+            self._encode.visible, self._cancel.visible = not busy, busy
+            self._bar.visible = busy
+            self._bar.value = -1 if status.share is None else round(100 * status.share)
+        if busy:
+            text = safe(status.sentence)
+        elif status.kind == "failed":
+            text = f'<span style="color:#a3261b">{safe(status.sentence)}</span>'
+        elif cost.kind == "failed":
+            text = f'<span style="color:#a3261b">{safe(cost.sentence)}</span>'
+        elif state.cost:
+            text = f'<span class="quiet">{safe(state.cost)}</span>'
+        elif stale:
+            text = flag("shown features are of other choices")
+        else:
+            text = ""
+        self._note.object = text

@@ -1,0 +1,196 @@
+"""What the map shows: which layer on top, how strongly, its legend and its credit."""
+
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from app.flow import Flow
+from app.state import DRAWING_PLACE, LAYERS, MODES
+from app.theme import SEGMENTS
+from app.words import block, flag, safe, status_markup, swatches, tip
+from skysense import view
+
+_WAITING = {
+    "features": "Press Encode to see the features.",
+    "prototypes": "Press Encode to see prototypes.",
+    "groups": "Press Encode to see clusters.",
+    "classes": "Choose the mode Label and click a few places of two classes.",
+    "similarity": "Click a place on the map to see what is like it.",
+}
+MOST_NOTICE = 180
+"""Characters of a notice that are shown; the mouse brings up the rest."""
+
+_PANE_OF = {"classes": "label"}
+
+
+class LayerBar:
+    """Above the map: the layer on top, its opacity, and what a click means."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow, self.state = flow, flow.state
+        self._layers = pmui.RadioButtonGroup(
+            options={title: key for key, title in LAYERS.items()},
+            value=self.state.top,
+            size="small",
+            sx=SEGMENTS,
+            margin=(0, 8, 0, 0),
+            description="Which layer lies on top of the true colour.",
+        )
+        self._layers.param.watch(lambda event: flow.show_layer(event.new), "value")
+        opacity = pmui.FloatSlider.from_param(
+            self.state.param.opacity,
+            label="",
+            description="",
+            step=0.05,
+            size="small",
+            width=84,
+            show_value=False,
+            margin=(0, 10, 0, 4),
+        )
+        self._modes = pmui.RadioButtonGroup(
+            options={title: key for key, title in MODES.items()},
+            value=self.state.mode,
+            size="small",
+            sx=SEGMENTS,
+            margin=(0, 0),
+            description="What a click or a drawing on the map does.",
+        )
+        self._modes.param.watch(self._chosen_mode, "value")
+        self.view = pmui.Row(
+            self._layers,
+            block('<span class="quiet">Opacity</span>', margin=(4, 0, 0, 8)),
+            tip(opacity, "How much of the true colour shines through."),
+            pmui.Column(sizing_mode="stretch_width", margin=0),
+            self._modes,
+            sizing_mode="stretch_width",
+            align="center",
+            height=40,
+            margin=0,
+        )
+        self.state.param.watch(self._follow, ["top", "mode"])
+
+    def _chosen_mode(self, event: Any) -> None:
+        if event.new is not None:
+            self.state.mode = event.new
+
+    def _follow(self, *_: Any) -> None:
+        mode = self.state.mode
+        self._layers.value = self.state.top
+        self._modes.value = None if mode == DRAWING_PLACE else mode
+
+
+class Legend:
+    """Under the map: the legend of the layer on top, and where it comes from."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.state = flow.state
+        self._text = block(sizing_mode="stretch_width", height=56, margin=0)
+        self._refit = pmui.Button(
+            label="Refit colours",
+            icon="palette",
+            variant="text",
+            size="small",
+            margin=0,
+            visible=False,
+            description="Fit the colours on this place instead.",
+            on_click=lambda _: flow.made.refit_colours(),
+        )
+        self.view = pn.Row(
+            self._text, self._refit, sizing_mode="stretch_width", height=56, margin=(4, 8, 0, 8)
+        )
+        self.state.param.watch(
+            self._show,
+            [
+                "top",
+                "mode",
+                "fields",
+                "stack",
+                "features",
+                "statuses",
+                "shown",
+                "basis_of",
+                "notice",
+            ],
+        )
+        self._show()
+
+    def _show(self, *_: Any) -> None:
+        place = self.state.place
+        self._refit.visible = (
+            self.state.top == "features"
+            and "features" in self.state.fields
+            and place is not None
+            and self.state.basis_of not in ("", place.name)
+        )
+        self._text.object = (
+            f'<div class="row">{self._legend()}</div>'
+            f'<div class="quiet" style="font-size:11.5px;line-height:17px">{self._credit()}</div>'
+        )
+
+    def _legend(self) -> str:
+        state = self.state
+        if state.mode == DRAWING_PLACE:
+            return (
+                "<b>Draw the new place:</b> choose the rectangle or the polygon at the top left of "
+                "the map, then draw. Inspect leaves this."
+            )
+        if state.notice:
+            whole = safe(state.notice)
+            more = "…" if len(state.notice) > MOST_NOTICE else ""
+            brief = safe(state.notice[:MOST_NOTICE]) + more
+            return f'<div class="failed" role="alert" title="{whole}">{brief}</div>'
+        opening = state.status("map")
+        if opening.kind in ("failed", "working") and state.stack is None:
+            return status_markup(opening, "")
+        layer = state.top
+        status = state.status(_PANE_OF.get(layer, layer))
+        field = state.fields.get(layer)
+        if layer == "colour":
+            return safe(self._shown_date())
+        if field is None or status.kind == "failed":
+            return status_markup(status, _WAITING.get(layer, "")) or "…"
+        return legend_markup(field, state.basis_of)
+
+    def _shown_date(self) -> str:
+        sensor, number = self.state.shown
+        if self.state.stack is None or not sensor:
+            return ""
+        return view.date_title(self.state.stack[sensor], number)
+
+    def _credit(self) -> str:
+        state = self.state
+        field = state.fields.get(state.top)
+        if field is None:
+            field = state.features
+        stack = state.stack
+        words = view.warnings(field) if field is not None else []
+        if field is None and stack is not None and stack.attrs.get("synthetic"):
+            words = ["SYNTHETIC scene"]
+        if field is not None:
+            parts = [part for part in view.caption(field).split(" · ") if part not in words]
+            parts.append(f"weights: {field.attrs.get('weights_licence') or 'none'}")
+        else:
+            parts = [] if stack is None else [str(stack.attrs.get("licence", ""))]
+        return " ".join([*map(flag, words), safe(" · ".join(parts))])
+
+
+def legend_markup(field: Any, basis_of: str) -> str:
+    """The legend of a field."""
+    kind = field.attrs.get("kind")
+    if kind == "rgb":
+        of = f", fitted on {safe(basis_of)}" if basis_of else ""
+        return (
+            "<span>Three principal components of the features as red, green, blue; 2–98 % stretch"
+            f"{of}. Like colours, like features.</span>"
+        )
+    if kind == "categorical":
+        return swatches(view.legend(field))
+    entries = view.legend(field)
+    (low, _), (high, _) = entries[0], entries[-1]
+    ramp = ",".join(safe(colour) for _, colour in entries)
+    return (
+        f"<span>{safe(view.title(field))}</span><span>{safe(low)}</span>"
+        f'<span class="ramp" style="background:linear-gradient(90deg,{ramp})"></span>'
+        f"<span>{safe(high)}</span>"
+    )

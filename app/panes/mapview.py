@@ -1,0 +1,311 @@
+"""The map: an offline basemap, two picture slots, the selection, label points, and the hands."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ipyleaflet
+import param
+
+from app import basemap
+from app.flow import Flow
+from app.leaflet import LocalLeaflet, detach
+from app.overlays import Overlays
+from app.pictures import Picture, keep, publish
+from app.state import DRAWING_PLACE, State
+from app.theme import ACCENT, MAP_CSS
+from skysense import view
+
+TYPICAL = (884.0, 452.0)
+"""Size of the map on a small laptop (pixels), until the browser tells."""
+
+KEPT = 24
+"""Pictures of one session that stay on the server; more than a browser asks for at once."""
+
+_BLANK = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+_NOWHERE = ((0.0, 0.0), (0.0001, 0.0001))
+_CURSOR = {"inspect": "pointer", "select": "crosshair", "label": "cell", DRAWING_PLACE: "crosshair"}
+
+
+@dataclass(frozen=True)
+class Web:
+    """How the map reaches its server, and a tile service if the user named one."""
+
+    overlays: Overlays
+    prefix: str = ""
+    tiles: str = ""
+    credit: str = ""
+
+
+class MapView:
+    """One session's map."""
+
+    def __init__(self, flow: Flow, web: Web) -> None:
+        self.flow, self.state, self._web = flow, flow.state, web
+        self.on_drawn: Callable[[dict[str, Any]], None] = flow.drawn
+        self._pictures: dict[str, Picture] = {}
+        self._kept: list[Picture] = []
+        self._slots = {
+            name: ipyleaflet.ImageOverlay(url=_BLANK, bounds=_NOWHERE, name=name, opacity=0.0)
+            for name in ("colour", "top", "selection")
+        }
+        self._outline = ipyleaflet.Polygon(
+            locations=[], color=ACCENT, weight=2, fill=False, opacity=0.9
+        )
+        self._points = ipyleaflet.GeoJSON(
+            data=_collection([]), point_style={"radius": 5, "weight": 2}
+        )
+        self._here = ipyleaflet.CircleMarker(
+            location=(0.0, 0.0), radius=8, color="#000000", weight=2, fill=False, opacity=0.0
+        )
+        self._draw = ipyleaflet.DrawControl(
+            rectangle={"shapeOptions": {"color": ACCENT, "weight": 2}},
+            polygon={"shapeOptions": {"color": ACCENT, "weight": 2}},
+            polyline={},
+            circlemarker={},
+            edit=False,
+            remove=False,
+        )
+        self._draw.on_draw(self._drawn)
+        self.widget = self._make_map()
+        self.widget.on_interaction(self._interaction)
+        self.pane = LocalLeaflet(self.widget, sizing_mode="stretch_both", margin=0)
+        self.pane.prefix, self.pane.css = web.prefix, MAP_CSS
+        watch = self.state.param.watch
+        watch(self._show_place, ["place", "stack"])
+        watch(self._show_colour, ["stack", "shown"])
+        watch(self._show_top, ["fields", "top"])
+        watch(self._show_opacity, ["opacity", "top"])
+        watch(self._show_selection, ["selection"])
+        watch(self._show_points, ["classes"])
+        watch(self._show_here, ["here"])
+        watch(self._show_mode, ["mode"])
+
+    def when_alive(self, call: Callable[[], None]) -> None:
+        """Call once the browser has drawn the map (it then reports its bounds)."""
+
+        def first(_: Any) -> None:
+            self.widget.unobserve(first, "bounds")
+            call()
+            self._show_place()  # now that the size of the map is known
+
+        self.widget.observe(first, "bounds")
+
+    def close(self) -> None:
+        """Let go of the widgets and the pictures."""
+        detach(self.widget)
+        for picture in self._kept:
+            self._web.overlays.drop(picture.token)
+
+    def _make_map(self) -> ipyleaflet.Map:
+        prefix = self._web.prefix
+        layers: list[Any] = [
+            ipyleaflet.TileLayer(
+                url=f"{prefix}/tiles/{{z}}/{{x}}/{{y}}.png",
+                attribution=basemap.CREDIT,
+                max_zoom=basemap.MAX_ZOOM,
+                name="Land and sea",
+            )
+        ]
+        if self._web.tiles:
+            layers.append(
+                ipyleaflet.TileLayer(
+                    url=self._web.tiles, attribution=self._web.credit, max_zoom=basemap.MAX_ZOOM
+                )
+            )
+        return ipyleaflet.Map(
+            center=(30.0, 10.0),
+            zoom=2.0,
+            zoom_snap=0.25,
+            max_zoom=basemap.MAX_ZOOM,
+            layers=(
+                *layers, self._slots["colour"], self._slots["top"], self._slots["selection"],
+                self._outline, self._points, self._here,
+            ),
+            controls=(
+                ipyleaflet.ZoomControl(position="topleft"),
+                self._draw,
+                ipyleaflet.ScaleControl(position="bottomleft", imperial=False),
+                ipyleaflet.AttributionControl(position="bottomright", prefix=""),
+            ),
+            zoom_control=False,
+            attribution_control=False,
+            scroll_wheel_zoom=True,
+            double_click_zoom=False,
+            layout={"height": "100%", "width": "100%"},
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------------------------- showing
+
+    def _view_of_place(self) -> tuple[tuple[float, float], float]:
+        place = self.state.place
+        if self.state.stack is not None:
+            bounds = extent_of(self.state)
+        elif place is not None and place.region is not None:
+            west, south, east, north = place.region.bounds
+            bounds = ((south, west), (north, east))
+        else:
+            return (30.0, 10.0), 2.0
+        wide, tall = self.widget.right - self.widget.left, self.widget.bottom - self.widget.top
+        known = 100 < wide < 10_000 and 100 < tall < 10_000  # the browser has told its size
+        return fitting(bounds, wide, tall) if known else fitting(bounds, *TYPICAL)
+
+    def _show_place(self, *_: param.parameterized.Event) -> None:
+        place = self.state.place
+        if self.state.stack is None and (place is None or place.region is None):
+            return  # where it lies is not known before its images are open
+        self.widget.center, self.widget.zoom = self._view_of_place()
+        self._outline.locations = corners_of(self.state)
+
+    def _show_colour(self, *_: param.parameterized.Event) -> None:
+        state = self.state
+        if state.stack is None or not state.shown[0]:
+            self._empty("colour")
+            return
+        sensor, number = state.shown
+        place = state.place
+        self.flow.run(
+            "colour",
+            "map",
+            "Drawing the image",
+            lambda _: keep(
+                self.flow.compute.picture(place, sensor, number),
+                self._web.overlays,
+                crisp=sensor != "hr",  # centimetres look better smooth, ten metres honest
+            ),
+            lambda picture: self._fill("colour", picture, 1.0),
+        )
+
+    def _show_top(self, event: param.parameterized.Event) -> None:
+        layer = self.state.top
+        field = self.state.fields.get(layer)
+        if field is None:
+            self._empty("top")
+            return
+        if event.name == "fields" and event.old.get(layer) is field and "top" in self._pictures:
+            return
+        self.flow.run(
+            "top",
+            "top",
+            "Drawing",
+            lambda _: publish(field, self._web.overlays),
+            lambda picture: self._fill("top", picture, self.state.opacity),
+        )
+
+    def _show_opacity(self, *_: param.parameterized.Event) -> None:
+        if "top" in self._pictures:
+            self._slots["top"].opacity = self.state.opacity
+
+    def _show_selection(self, *_: param.parameterized.Event) -> None:
+        state = self.state
+        if state.selection is None or state.features is None:
+            self._empty("selection")
+            return
+        rest = view.mask(~state.selection, state.features)
+        rest = rest.where(rest > 0).assign_attrs(rest.attrs)  # a veil over what is not selected
+        self._fill("selection", publish(rest, self._web.overlays), 0.75)
+
+    def _show_points(self, *_: param.parameterized.Event) -> None:
+        colours = view.palette(len(self.state.classes))
+        many = sum(len(each.points) for each in self.state.classes) > 60
+        self._points.point_style = {"radius": 2.5 if many else 5, "weight": 1 if many else 2}
+        self._points.data = _collection(
+            [
+                _point(place, colours[i])
+                for i, each in enumerate(self.state.classes)
+                for place in each.points
+            ]
+        )
+
+    def _show_here(self, *_: param.parameterized.Event) -> None:
+        if self.state.here is None:
+            self._here.opacity = 0.0
+            return
+        lon, lat = self.state.here
+        self._here.location, self._here.opacity = (lat, lon), 1.0
+
+    def _show_mode(self, *_: param.parameterized.Event) -> None:
+        mode = self.state.mode
+        self.pane.css_classes = ["drawing"] if mode in ("select", DRAWING_PLACE) else []
+        # assigning a dict would make another widget and leave this one behind
+        self.widget.default_style.cursor = _CURSOR[mode]
+
+    def _fill(self, slot: str, picture: Picture, opacity: float) -> None:
+        self._pictures[slot] = picture
+        self._kept.append(picture)
+        while len(self._kept) > KEPT:  # the browser may still be fetching the one before
+            self._web.overlays.drop(self._kept.pop(0).token)
+        overlay = self._slots[slot]
+        mark = "-veil" if slot == "selection" else ""
+        overlay.bounds, overlay.url = picture.bounds, picture.url(self._web.prefix) + mark
+        overlay.opacity = opacity
+
+    def _empty(self, slot: str) -> None:
+        self._pictures.pop(slot, None)
+        self._slots[slot].opacity = 0.0
+
+    # ------------------------------------------------------------------------------------- hands
+
+    def _interaction(self, **event: Any) -> None:
+        if event.get("type") == "click" and self.state.mode in ("inspect", "label"):
+            lat, lon = event["coordinates"]
+            self.flow.click(float(lon), float(lat))
+
+    def _drawn(self, _: Any, action: str, geo_json: dict[str, Any]) -> None:
+        if action != "created":
+            return
+        self._draw.clear()
+        self.on_drawn(geo_json["geometry"])
+
+
+def extent_of(state: State) -> tuple[tuple[float, float], tuple[float, float]]:
+    """((south, west), (north, east)) of what is shown (degrees)."""
+    from app.cells import outline_of
+    from skysense.stack import sensors_of
+
+    if state.features is not None:
+        return outline_of(state.features)
+    if state.place is not None and state.place.region is not None:
+        west, south, east, north = state.place.region.bounds
+        return (south, west), (north, east)
+    return outline_of(state.stack[sensors_of(state.stack)[0]].to_dataset()["data"])
+
+
+def corners_of(state: State) -> list[tuple[float, float]]:
+    """Corners (lat, lon) of the outline of the place that is shown."""
+    region = state.place.region if state.place is not None else None
+    if region is not None and region.outline.geom_type == "Polygon":
+        return [(lat, lon) for lon, lat, *_ in region.outline.exterior.coords]
+    if region is None and state.stack is None:
+        return []
+    (south, west), (north, east) = extent_of(state)
+    return [(south, west), (south, east), (north, east), (north, west)]
+
+
+def fitting(
+    bounds: tuple[tuple[float, float], tuple[float, float]], width: float, height: float
+) -> tuple[tuple[float, float], float]:
+    """Middle (lat, lon) and zoom at which bounds fill a map of so many pixels, in quarter steps."""
+    (south, west), (north, east) = bounds
+
+    def upward(lat: float) -> float:
+        return math.asinh(math.tan(math.radians(lat))) / math.pi
+
+    wide = max((east - west) / 360, 1e-9)
+    tall = max((upward(north) - upward(south)) / 2, 1e-9)
+    zoom = min(math.log2(width / 256 / wide), math.log2(height / 256 / tall))
+    middle = math.degrees(math.atan(math.sinh(math.pi * (upward(south) + upward(north)) / 2)))
+    return (middle, (west + east) / 2), max(1.0, min(19.0, math.floor(zoom * 4) / 4))
+
+
+def _collection(features: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _point(place: tuple[float, float], colour: str) -> dict[str, Any]:
+    return {
+        "type": "Feature",
+        "properties": {"style": {"color": "#ffffff", "fillColor": colour, "fillOpacity": 1}},
+        "geometry": {"type": "Point", "coordinates": list(place)},
+    }

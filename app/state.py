@@ -1,0 +1,154 @@
+"""What a session shows: plain parameters, no Panel, no computing.
+
+Panes read these and are told when one changes; only `app.flow.Flow` writes them.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import param
+import xarray as xr
+
+from app.places import Place
+from skysense.dates import Acquisition, Dates
+
+LAYERS: dict[str, str] = {
+    "colour": "True colour",
+    "features": "Features",
+    "prototypes": "Prototypes",
+    "groups": "Clusters",
+    "classes": "Classes",
+    "similarity": "Similarity",
+}
+"""What the map can show on top: key and what it is called on the screen."""
+
+MODES: dict[str, str] = {
+    "inspect": "Inspect",
+    "select": "Select",
+    "label": "Label",
+}
+"""What a click or a drawing on the map means."""
+
+DRAWING_PLACE = "place"
+"""The mode in which a drawing becomes a new place; entered from its dialog only."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How one pane is doing."""
+
+    kind: str = "empty"
+    """`empty`, `working`, `ready` or `failed`."""
+    sentence: str = ""
+    """What is going on, or what failed and what to do."""
+    share: float | None = None
+    """How much of the work is done, 0..1; None if unknown."""
+
+
+def working(sentence: str, share: float | None = None) -> Status:
+    """Something is being computed."""
+    return Status("working", sentence, share)
+
+
+def failed(sentence: str) -> Status:
+    """Something could not be done, and why."""
+    return Status("failed", sentence)
+
+
+READY = Status("ready")
+EMPTY = Status("empty")
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """A class of the user: its name and the places that were clicked for it."""
+
+    name: str
+    points: tuple[tuple[float, float], ...] = ()
+    """(lon, lat) in degrees."""
+
+    def with_point(self, lon: float, lat: float) -> "LabelClass":
+        """The class with one more place."""
+        return replace(self, points=(*self.points, (lon, lat)))
+
+    def without_last(self) -> "LabelClass":
+        """The class without its latest place."""
+        return replace(self, points=self.points[:-1])
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Everything that decides what the features of a place are; a key of caches."""
+
+    place: Place
+    encoder: str
+    dates: Dates = field(default_factory=Dates)
+    resolution: int = 10
+
+
+class State(param.Parameterized):
+    """One session."""
+
+    places = param.List(default=[], item_type=Place, doc="Places that can be chosen.")
+    place = param.ClassSelector(class_=Place, allow_None=True, default=None)
+    encoder = param.String("skysense-tiny", doc="Name of the encoder to encode with.")
+    dates = param.ClassSelector(class_=Dates, default=Dates(), instantiate=False)
+    resolution = param.Selector(default=10, objects=[10, 20, 40], doc="Spacing of features (m).")
+
+    stack = param.ClassSelector(class_=xr.DataTree, allow_None=True, default=None)
+    rail = param.List(default=[], item_type=Acquisition, doc="Dates of the stack.")
+    cost = param.String("", doc="What encoding will need, a sentence.")
+    shown = param.Tuple(default=("", 0), length=2, doc="(sensor, date number) of the true colour.")
+
+    features = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None)
+    made_with = param.ClassSelector(class_=Choices, allow_None=True, default=None)
+    fields = param.Dict(default={}, doc="Layer key to field.")
+    coordinates = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None)
+    axes = param.Selector(default="PCA", objects=["PCA", "UMAP"])
+    bank = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None)
+    groups = param.Integer(8, bounds=(2, 20), doc="How many clusters.")
+    prototypes = param.Integer(24, bounds=(2, 64), doc="How many prototypes.")
+    basis_of = param.String("", doc="Name of the place whose features gave the colours.")
+
+    top = param.Selector(default="features", objects=list(LAYERS))
+    opacity = param.Number(0.85, bounds=(0.0, 1.0))
+    mode = param.Selector(default="inspect", objects=[*MODES, DRAWING_PLACE])
+    selection = param.Array(default=None, allow_None=True, doc="(y, x) bool on the features' grid.")
+    here = param.Tuple(default=None, allow_None=True, length=2, doc="(lon, lat) last clicked.")
+
+    measured = param.String("", doc="Values of the shown date at `here`, in words.")
+
+    classes = param.List(default=[], item_type=LabelClass)
+    active_class = param.Integer(0, bounds=(0, None))
+    agreement = param.Parameter(default=None, doc="How the classes agree with a label file.")
+
+    comparison = param.Parameter(default=None, doc="Places seen through one bank, or None.")
+
+    notice = param.String("", doc="What the user must know about the place that is shown.")
+    statuses = param.Dict(default={}, doc="Pane to Status.")
+
+    @property
+    def choices(self) -> Choices | None:
+        """What *Encode* would encode now."""
+        if self.place is None:
+            return None
+        return Choices(self.place, self.encoder, self.dates, self.resolution)
+
+    def status(self, pane: str) -> Status:
+        """How a pane is doing."""
+        return self.statuses.get(pane, EMPTY)
+
+    def set_status(self, pane: str, status: Status) -> None:
+        """Say how a pane is doing."""
+        if self.status(pane) != status:
+            self.statuses = {**self.statuses, pane: status}
+
+    def set_field(self, layer: str, value: xr.DataArray | None) -> None:
+        """Put a field under a layer, or take it away."""
+        others = {key: each for key, each in self.fields.items() if key != layer}
+        self.fields = others if value is None else {**others, layer: value}
+
+    @property
+    def selected_count(self) -> int:
+        """How many cells are selected."""
+        return 0 if self.selection is None else int(np.count_nonzero(self.selection))

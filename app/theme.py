@@ -1,0 +1,76 @@
+"""Looks: one quiet light theme, one accent, colours of pictures come from `skysense.view`."""
+
+from typing import Any
+
+INK = "#1d2a35"
+QUIET = "#5b6b78"
+LINE = "#dfe5ea"
+GROUND = "#f6f8f9"
+ACCENT = "#0b6477"
+WARN = "#8a5300"
+WARN_GROUND = "#fff3dc"
+FAIL = "#a3261b"
+FAIL_GROUND = "#fdeeec"
+
+THEME: dict[str, Any] = {
+    "palette": {
+        "primary": {"main": ACCENT},
+        "text": {"primary": INK, "secondary": QUIET},
+        "background": {"default": GROUND, "paper": "#ffffff"},
+    },
+    "typography": {"fontSize": 13, "button": {"textTransform": "none"}},
+    "shape": {"borderRadius": 8},
+    "components": {
+        "MuiTab": {"styleOverrides": {"root": {"textTransform": "none", "minHeight": 44}}},
+        "MuiTabs": {"styleOverrides": {"root": {"minHeight": 44}}},
+        # a tooltip must never lie between the mouse and what it is about
+        "MuiTooltip": {"defaultProps": {"disableInteractive": True, "enterDelay": 600}},
+        "MuiButton": {"defaultProps": {"disableElevation": True}},
+    },
+}
+
+PAGE = {
+    "& .MuiAppBar-root, & .MuiToolbar-root": {"display": "none"},  # the page has its own header
+    "& main": {"backgroundColor": GROUND},
+}
+
+SEGMENTS = {"& .MuiToggleButton-root": {"whiteSpace": "nowrap", "px": 1.1, "py": 0.5,
+                                        "fontSize": "12.5px", "lineHeight": 1.5}}  # fmt: skip
+"""Looks of a row of buttons of which one is on."""
+
+MAP_CSS = """
+img.leaflet-image-layer[src$="-veil"] { filter: brightness(0) invert(0.93); }
+.leaflet-container { background: #d1e0e8; font-family: inherit; }
+img.leaflet-image-layer[src*="#crisp"] { image-rendering: pixelated; }
+img.leaflet-tile { width: 257px !important; height: 257px !important;
+                   mix-blend-mode: normal !important; }  /* no seams */
+:host(:not(.drawing)) .leaflet-draw { display: none; }
+.leaflet-control-attribution { font-size: 10px; }
+"""
+
+TEXT_CSS = f"""
+:host {{ color: {INK}; font: 13px/1.45 Roboto, "DejaVu Sans", sans-serif; }}
+.quiet {{ color: {QUIET}; }}
+.row {{ display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; }}
+.chip {{ display: inline-flex; align-items: center; gap: 5px; white-space: nowrap; }}
+.swatch {{ width: 12px; height: 12px; border-radius: 3px; display: inline-block;
+           box-shadow: inset 0 0 0 1px rgba(0,0,0,.18); }}
+.ramp {{ width: 150px; height: 10px; border-radius: 3px; display: inline-block; }}
+.flag {{ background: {WARN_GROUND}; color: {WARN}; border-radius: 10px; padding: 0 8px;
+         font-weight: 500; white-space: nowrap; }}
+.line {{ white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}
+.failed {{ background: {FAIL_GROUND}; color: {FAIL}; border-radius: 8px; padding: 8px 12px; }}
+.empty {{ background: {GROUND}; color: {QUIET}; border-radius: 8px; padding: 8px 12px; }}
+.working {{ color: {QUIET}; }}
+b {{ font-weight: 500; }}
+"""
+
+TABS_CSS = f"""
+:host(.bk-above) .bk-header {{ border-bottom: 1px solid {LINE}; padding: 0 6px; }}
+.bk-tab {{ font: 13.5px Roboto, "DejaVu Sans", sans-serif !important; color: {QUIET};
+          padding: 11px 14px !important; border: 0 !important; background: none !important;
+          cursor: pointer; }}
+.bk-tab:hover {{ color: {INK}; }}
+.bk-tab.bk-active {{ color: {ACCENT} !important; font-weight: 500 !important;
+                    box-shadow: inset 0 -2px 0 {ACCENT}; }}
+"""
