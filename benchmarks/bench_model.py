@@ -1,0 +1,182 @@
+"""How much faster the model is than the official way of computing it, part by part.
+
+`python -m benchmarks.bench_model [--preset paper|base|tiny] [--runs 7] [--history FILE]`
+
+Only ratios inside one run mean something: all forms take turns, and the load of the machine is
+printed. Before any timing, each form is compared with the official semantics in float64. The paper
+preset has full widths; the Sentinel-2 encoder and fusion have full depth (what is saved in the last
+layer would look larger in a shallow model), the high-resolution encoder 2 of the 18 blocks of its
+third stage and a 256-pixel image, so that a run takes about a minute on two idle cores.
+"""
+
+import argparse
+import copy
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.reference import ReferenceFusion, ReferenceSwin, ReferenceViT
+from skysense.model import PRESETS, DateFeatures, SkySense, SkySenseConfig
+from skysense.model.precision import choose_dtype
+
+WARM_UPS = 2
+DATES = 12
+
+
+def small_enough(config: SkySenseConfig) -> SkySenseConfig:
+    """The preset with a high-resolution encoder that fits into a minute."""
+    depths = tuple(min(d, 2) for d in config.hr.depths)
+    return dataclasses.replace(config, hr=dataclasses.replace(config.hr, depths=depths))
+
+
+def build(config: SkySenseConfig, parts: tuple[str, ...]) -> SkySense:
+    """Some parts with quick random weights; a benchmark needs no better ones."""
+    with torch.device("meta"):
+        model = SkySense(dataclasses.replace(config, parts=parts))
+    model = model.to_empty(device="cpu").eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and "logit_scale" not in name:
+            deviation = parameter[0].numel() ** -0.5 if "token" not in name else 0.02
+            parameter.uniform_(-1.7 * deviation, 1.7 * deviation, generator=generator)
+        else:
+            parameter.fill_(1.0 if ("norm" in name or ".ln" in name) and "weight" in name else 0.1)
+    return model
+
+
+def encode_s2(config: SkySenseConfig) -> tuple[SkySense, nn.Module, Tensor]:
+    """One Sentinel-2 date of 64 × 64 pixels."""
+    model = build(config, ("s2",))
+    return model, ReferenceViT(model.s2), torch.randn(1, 1, 10, 64, 64)
+
+
+def encode_hr(config: SkySenseConfig) -> tuple[SkySense, nn.Module, Tensor]:
+    """One high-resolution image of 256 × 256 pixels."""
+    model = build(config, ("hr",))
+    return model, ReferenceSwin(model.hr), torch.randn(1, 1, 3, 256, 256)
+
+
+def fusion(config: SkySenseConfig) -> tuple[SkySense, nn.Module, Tensor]:
+    """Twelve encoded dates at 4 × 8 places."""
+    config = dataclasses.replace(config, fusion=dataclasses.replace(config.fusion, calendar="none"))
+    model = build(config, ("s2", "head_s2", "fusion"))
+    model.s2 = None  # only its width is needed
+    return (
+        model,
+        ReferenceFusion(model.head_s2, model.fusion),
+        torch.randn(1, DATES, config.s2.dim, 1, 2),
+    )
+
+
+def ours_of(case: str, model: SkySense) -> Callable[[Tensor], Tensor]:
+    """Our form of a case, on the reference's input and with its output."""
+    if case == "fusion":
+
+        def run(x: Tensor) -> Tensor:
+            valid = torch.ones(*x.shape[:2], *x.shape[3:], dtype=torch.bool)
+            doy = torch.zeros(x.shape[:2], dtype=torch.int64)
+            return model.fuse({"s2": DateFeatures(x, valid, doy)})
+
+        return run
+    sensor = case.removeprefix("encode_")
+    return lambda x: model.encode_dates(sensor, x)[:, 0]
+
+
+def measure(case: str, config: SkySenseConfig, runs: int, dtype: torch.dtype) -> list[dict]:
+    """Check, then time, the reference and our forms of one case."""
+    model, reference, x = {"encode_s2": encode_s2, "encode_hr": encode_hr, "fusion": fusion}[case](
+        config
+    )
+    given = x if case == "fusion" else x[:, 0]
+    forms = {"official semantics, float32": (lambda: reference(given))}
+    float32 = ours_of(case, model)
+    forms["ours, float32"] = lambda: float32(x)
+    if dtype == torch.bfloat16:
+        short, y = ours_of(case, copy.deepcopy(model).to(dtype)), x.to(dtype)
+        forms["ours, bfloat16"] = lambda: short(y)
+    exact = copy.deepcopy(reference).double()(given.double())
+    errors = {
+        name: float((form().double() - exact).norm() / exact.norm()) for name, form in forms.items()
+    }
+    del exact
+    for name, error in errors.items():
+        print(f"  {name:28s} relative difference from float64: {error:.1e}")
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(WARM_UPS + runs):
+        for name, form in forms.items():
+            start = time.perf_counter()
+            form()
+            seconds[name].append(time.perf_counter() - start)
+    rows = []
+    first = None
+    for name in forms:
+        middle = statistics.median(seconds[name][WARM_UPS:])
+        first = first or middle
+        rows.append(
+            {
+                "case": case,
+                "form": name,
+                "seconds": middle,
+                "ratio": first / middle,
+                "best": min(seconds[name]),
+                "error": errors[name],
+            }
+        )
+        print(
+            f"  {name:28s} {middle * 1e3:9.1f} ms   {first / middle:5.2f} ×   "
+            f"(best {min(seconds[name]) * 1e3:.1f} ms)"
+        )
+    return rows
+
+
+def main() -> None:
+    """Run all cases and print, and keep, the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=PRESETS, default="paper")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--case", choices=("encode_s2", "encode_hr", "fusion"), action="append")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--history", type=Path, help="append the results to this JSON-lines file")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    dtype = choose_dtype("cpu", override=given.dtype)
+    load = os.getloadavg()
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, load "
+        f"{load[0]:.1f}; self-test or choice: {str(dtype).removeprefix('torch.')}; "
+        f"median of {given.runs} after {WARM_UPS} warm-ups"
+    )
+    rows = []
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for case in given.case or ("encode_s2", "encode_hr", "fusion"):
+            print(f"{case} ({given.preset})")
+            rows += measure(case, small_enough(PRESETS[given.preset]), given.runs, dtype)
+    print(
+        f"{time.perf_counter() - started:.0f} s in all; load {load[0]:.1f} before, "
+        f"{os.getloadavg()[0]:.1f} after"
+    )
+    if given.history:
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "preset": given.preset,
+            "runs": given.runs,
+            "load": [load[0], os.getloadavg()[0]],
+            "rows": rows,
+        }
+        with given.history.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+
+if __name__ == "__main__":
+    main()

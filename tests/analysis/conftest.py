@@ -1,0 +1,3 @@
+from blobs import empty, features, holey, truth
+
+__all__ = ["empty", "features", "holey", "truth"]

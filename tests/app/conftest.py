@@ -1,0 +1,74 @@
+import queue
+
+import pytest
+
+from app.compute import Compute
+from app.flow import Flow
+from app.jobs import JobManager
+from app.places import SYNTHETIC, Place
+from app.state import State
+from skysense.region import Region
+from skysense.sources import synthetic
+
+
+class Visit:
+    """A session without a browser: its state, its verbs, and its loop, turned by hand."""
+
+    def __init__(self, compute, jobs, places):
+        self.calls = queue.Queue()
+        self.state = State(places=list(places), encoder="spectral", groups=4, prototypes=8)
+        self.flow = Flow(self.state, compute, jobs, self.calls.put, f"session {id(self)}")
+
+    def settle(self):
+        """Turn the loop until nothing is being computed."""
+        while any(each.kind == "working" for each in self.state.statuses.values()):
+            self.calls.get(timeout=60)()
+        while not self.calls.empty():
+            self.calls.get()()
+
+    def open(self, number=0):
+        self.flow.open_place(self.state.places[number])
+        self.settle()
+        return self
+
+    def encode(self):
+        self.flow.encode()
+        self.settle()
+        return self
+
+
+def small_place(number, lon):
+    region = Region.around(lon, 50.8, 320, ("2023-01-01", "2023-12-31"), f"Small {number}")
+    return Place(f"small{number}", region.name, SYNTHETIC, region)
+
+
+@pytest.fixture(scope="session")
+def small_places():
+    return [small_place(1, 3.0), small_place(2, 9.7)]
+
+
+@pytest.fixture(scope="session")
+def compute(small_places):
+    """Steps whose two small places are there already, without high resolution, for speed."""
+    made = Compute()
+    for place in small_places:
+        stack = synthetic.scene_for(place.region, ("s2", "s1")).load()
+        made.store.get(("stack", place), lambda stack=stack: stack)
+    return made
+
+
+@pytest.fixture
+def jobs():
+    manager = JobManager()
+    yield manager
+    manager.stop()
+
+
+@pytest.fixture
+def visit(compute, jobs, small_places):
+    return Visit(compute, jobs, small_places)
+
+
+@pytest.fixture
+def encoded(visit):
+    return visit.open().encode()

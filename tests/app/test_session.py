@@ -1,0 +1,73 @@
+"""Pages without a browser: they are made, and nothing of them stays."""
+
+import gc
+import weakref
+from types import SimpleNamespace
+
+import pytest
+from bokeh.document import Document
+from panel.io.state import set_curdoc
+
+from app.leaflet import detach, live_widgets, widgets_in
+from app.main import Site
+from app.overlays import Overlays
+from app.page import Page
+from app.panes.mapview import Web, fitting
+
+
+@pytest.fixture
+def site(compute, small_places):
+    made = Site(Web(Overlays()), small_places, compute)
+    made.encoder = "spectral"
+    yield made
+    made.jobs.stop()
+
+
+def leave(document):
+    """What the server does once a session has expired."""
+    context = SimpleNamespace(_document=document, id=str(id(document)))
+    for callback in document.session_destroyed_callbacks:
+        callback(context)
+
+
+def come_and_go(site):
+    document = Document()
+    with set_curdoc(document):
+        view = site.session()
+        view.server_doc(document)
+    assert live_widgets() > 0
+    leave(document)
+    return weakref.ref(document)
+
+
+def test_sessions_leave_no_widgets_and_no_pictures(site):
+    for _ in range(5):
+        come_and_go(site)
+    assert live_widgets() == 0
+    assert len(site.web.overlays) == 0
+
+
+def test_a_page_of_a_known_place_arrives_with_its_picture(site, visit):
+    visit.open().encode()
+    document = Document()
+    with set_curdoc(document):
+        site.session()
+    assert len(site.web.overlays) == 2
+    leave(document)
+
+
+def test_detaching_finds_every_widget_that_a_map_refers_to(site, visit):
+    page = Page(visit.flow, site.web)
+    known = set(map(type, widgets_in(page.map.widget)))
+    assert {each.__name__ for each in known} >= {"Map", "TileLayer", "ImageOverlay", "DrawControl"}
+    page.close()
+    assert live_widgets() == 0
+    assert detach() == 0
+    gc.collect()
+
+
+def test_bounds_fit_the_map_with_their_middle_in_the_middle():
+    (lat, lon), zoom = fitting(((50.0, 3.0), (51.0, 4.0)), 840, 450)
+    assert lon == pytest.approx(3.5)
+    assert 50.4 < lat < 50.6
+    assert zoom == pytest.approx(8.25, abs=0.5)
