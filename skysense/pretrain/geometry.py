@@ -1,0 +1,94 @@
+"""Where two views of a place lie, how they are turned, and which of their positions are one ground.
+
+A view is a square of n × n cells of 10 m, n a multiple of 4; positions count from its top left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FUSED_STEP = 4
+"""Fused features are computed at one 10 m cell of each 40 m token."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One of the eight ways to lay a square window down: mirrored left-right first, then turned."""
+
+    flip: bool = False
+    turns: int = 0
+    """Quarter turns, counter-clockwise, 0..3 (as `numpy.rot90`)."""
+
+
+def turned(square: np.ndarray, turn: Turn) -> np.ndarray:
+    """A view of an array (..., n, n), mirrored and turned."""
+    if turn.flip:
+        square = square[..., ::-1]
+    return np.rot90(square, turn.turns, axes=(-2, -1))
+
+
+def turned_index(row: Any, column: Any, n: int, turn: Turn) -> tuple[Any, Any]:
+    """Where `turned` puts the element (row, column) of an n × n square; numbers or arrays."""
+    if turn.flip:
+        column = n - 1 - column
+    for _ in range(turn.turns % 4):
+        row, column = n - 1 - column, row
+    return row, column
+
+
+def back(turn: Turn) -> Turn:
+    """The turn that undoes another; a mirrored one undoes itself."""
+    return turn if turn.flip else Turn(False, -turn.turns % 4)
+
+
+def corners(
+    cells: tuple[int, int], n: int, overlap: float, rng: np.random.Generator
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(top, left) of both views, whole tokens apart and overlapping enough."""
+    side = n // FUSED_STEP
+    rows, columns = (max(0, length - n) for length in cells)
+    down, across = np.meshgrid(
+        np.arange(min(rows // FUSED_STEP, side) + 1),
+        np.arange(min(columns // FUSED_STEP, side) + 1),
+    )
+    enough = np.flatnonzero((side - down) * (side - across) >= max(1, overlap * side**2))
+    pick = rng.choice(enough)
+    corners = []
+    for room, apart in ((rows, down.flat[pick]), (columns, across.flat[pick])):
+        shift = int(apart) * FUSED_STEP
+        first = int(rng.integers(room - shift + 1))
+        corners.append((first, first + shift) if rng.random() < 0.5 else (first + shift, first))
+    return (corners[0][0], corners[1][0]), (corners[0][1], corners[1][1])
+
+
+def meetings(
+    corners: Sequence[tuple[int, int]],
+    n: int,
+    turns: Sequence[Turn],
+    m: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Positions that both views show: (tokens or cells, u or v, m) indices, row-major.
+
+    Tokens in random order, again and again until there are m, each time at another cell of theirs.
+    """
+    first = np.max(corners, axis=0)
+    rows, columns = ((n - abs(a - b)) // FUSED_STEP for a, b in zip(*corners, strict=True))
+    count = rows * columns
+    order = rng.permutation(count)
+    within = rng.permuted(np.tile(np.arange(FUSED_STEP**2), (count, 1)), axis=1)
+    k = np.arange(m)
+    token = order[k % count]
+    sub = within[token, k // count % FUSED_STEP**2]
+    out = np.empty((2, 2, m), np.int64)
+    for side, (corner, turn) in enumerate(zip(corners, turns, strict=True)):
+        row = (first[0] - corner[0]) // FUSED_STEP + token // columns
+        column = (first[1] - corner[1]) // FUSED_STEP + token % columns
+        at = turned_index(row, column, n // FUSED_STEP, turn)
+        out[0, side] = at[0] * (n // FUSED_STEP) + at[1]
+        row, column = row * FUSED_STEP + sub // FUSED_STEP, column * FUSED_STEP + sub % FUSED_STEP
+        at = turned_index(row, column, n, turn)
+        out[1, side] = at[0] * n + at[1]
+    return out
