@@ -2,16 +2,18 @@
 
 import argparse
 import logging
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from skysense.errors import SkySenseError
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of `python -m app`."""
+def parser(name: str) -> argparse.ArgumentParser:
+    """The options of the command `name`."""
     options = argparse.ArgumentParser(
-        prog="python -m app", description="Serve the SkySense dashboard on this computer."
+        prog=name, description="Serve the SkySense dashboard on this computer."
     )
     options.add_argument("--port", type=int, default=5006, help="0 for any free port")
     options.add_argument("--address", default="127.0.0.1", help="where to listen")
@@ -31,24 +33,35 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Serve until interrupted; returns the exit code."""
-    given = parser().parse_args(arguments)
+def start(arguments: Sequence[str] | None, name: str) -> None:
+    """Serve until interrupted, as the arguments of the command `name` say.
+
+    Raises:
+        SkySenseError: If an option cannot be used.
+    """
+    given = parser(name).parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # the widgets bring a debugger along, which warns of what nobody here debugs
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     from app.main import serve
 
+    serve(
+        port=given.port,
+        address=given.address,
+        prefix=given.prefix,
+        recipes=given.recipes,
+        tiles=given.tiles,
+        tiles_credit=given.tiles_credit,
+        weights=given.weights,
+        open_browser=given.open,
+        allow=tuple(given.allow),
+    )
+
+
+def main() -> int:
+    """Serve until interrupted; returns the exit code."""
     try:
-        serve(
-            port=given.port,
-            address=given.address,
-            prefix=given.prefix,
-            recipes=given.recipes,
-            tiles=given.tiles,
-            tiles_credit=given.tiles_credit,
-            weights=given.weights,
-            open_browser=given.open,
-            allow=tuple(given.allow),
-        )
+        start(None, "python -m app")
     except SkySenseError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -123,47 +123,35 @@ def export(
     typer.echo(f"written: {out}")
 
 
-@app.command(name="app")
-def dashboard(
-    port: Annotated[int, typer.Option(help="0 for any free port.")] = 5006,
-    address: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
-    prefix: Annotated[str, typer.Option(help="URL prefix, behind a proxy.")] = "",
-    recipes: Annotated[Path | None, typer.Option(help="Folder of recipes to list.")] = None,
-    tiles: Annotated[str, typer.Option(help="Basemap tile address; none is asked otherwise.")] = "",
-    weights: Annotated[Path | None, typer.Option(help="Folder from `skysense convert`.")] = None,
-    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = False,
-) -> None:
-    """Serve the dashboard with its embedded demo."""
-    serve(
-        port=port,
-        address=address,
-        prefix=prefix,
-        recipes=recipes,
-        tiles=tiles,
-        weights=weights,
-        open_browser=browser,
-    )
+@app.command(
+    name="app",
+    add_help_option=False,  # the dashboard reads its own options, --help among them
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def dashboard(context: typer.Context) -> None:
+    """Serve the dashboard with its embedded demo; takes the options of `python -m app`."""
+    _serve(context.args, "skysense app")
 
 
 @app.command()
 def demo() -> None:
     """Serve the dashboard with its embedded demo and open a browser."""
-    serve(port=0, open_browser=True)
+    _serve(["--port", "0", "--open"], "skysense demo")
 
 
-def serve(**options: Any) -> None:
+def _serve(arguments: list[str], name: str) -> None:
     """Start the dashboard, which lives above this module and is therefore found by name.
 
     Raises:
         SkySenseError: If the extra `app` is not installed.
     """
     try:
-        main = importlib.import_module("app.main")
+        command = importlib.import_module("app.__main__")
+        command.start(arguments, name)
     except ModuleNotFoundError as error:
         raise SkySenseError(
             f"The dashboard needs {error.name}, which is not installed: pip install 'skysense[app]'."
         ) from error
-    main.serve(**options)
 
 
 def main() -> None:

@@ -1,8 +1,12 @@
 import socket
 
 import pytest
+from typer.testing import CliRunner
 
+from app import main
+from app.__main__ import parser
 from app.main import check_address, serve
+from skysense.cli import app as command_line
 from skysense.errors import SkySenseError
 
 
@@ -34,3 +38,15 @@ def test_a_port_in_use_is_named():
 def test_weights_that_are_no_checkpoint_are_refused(tmp_path):
     with pytest.raises(SkySenseError, match="skysense convert"):
         serve(port=0, weights=tmp_path)
+
+
+def test_both_doors_to_the_dashboard_take_every_option_there_is(monkeypatch):
+    given = {}
+    monkeypatch.setattr(main, "serve", lambda **options: given.update(options))
+    words = ["--port", "0", "--allow", "a.org:443", "--allow", "b.org:80", "--tiles-credit", "me"]
+    done = CliRunner().invoke(command_line, ["app", *words], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert (given["port"], given["tiles_credit"]) == (0, "me")
+    assert given["allow"] == ("a.org:443", "b.org:80")
+    help_of = CliRunner().invoke(command_line, ["app", "--help"]).output
+    assert help_of == parser("skysense app").format_help()
