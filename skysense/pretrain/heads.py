@@ -1,0 +1,137 @@
+"""What stands between features and losses while learning; dropped afterwards.
+
+The paper names neither heads nor sizes. These are the heads of the DINO family (Caron et al. 2021;
+Oquab et al. 2024): an MLP, a unit sphere, and prototypes on it, one head for each kind of feature
+and granularity; and for alignment one projector per sensor, as in SimCLR (Chen et al. 2020).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from skysense.errors import EncoderError
+from skysense.model.init import initialise
+
+FUSED = "fused"
+"""Key of the fused features, beside the sensors'."""
+
+GRANULARITIES = ("pixel", "object", "image")
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Sizes of the heads, all unpublished; the defaults are for `tiny`.
+
+    Attributes:
+        hidden: Width of the two hidden layers. Four times the 128 of `tiny`; DINO's is 2048.
+        out: Width of the sphere on which features meet prototypes, and of the projectors. 256, as
+            DINO's.
+        prototypes: Prototypes per head (K). DINO's 65,536 belong to a paper-size run; 1,024 are
+            about as many as a batch of `tiny` has rows to spread over them.
+        tied: Whether pixel, object and image share one head. Apart by default, since means of many
+            pixels and single pixels are spread differently; tying them is an ablation.
+    """
+
+    hidden: int = 512
+    out: int = 256
+    prototypes: int = 1024
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no head."""
+        if min(self.hidden, self.out) < 1 or self.prototypes < 2:
+            raise EncoderError(
+                f"A head with hidden={self.hidden}, out={self.out} and prototypes="
+                f"{self.prototypes} cannot tell anything apart; widths must be at least 1 and "
+                "prototypes at least 2."
+            )
+
+
+class Head(nn.Module):
+    """Features to similarities with K prototypes: three layers, unit length, cosine."""
+
+    def __init__(self, dim: int, hidden: int, out: int, prototypes: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, out)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, out))
+
+    def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch k"]:
+        """Cosines, -1..1, of projected features with the prototypes.
+
+        Prototypes count by direction only (weight normalisation with a gain of 1), so that no
+        prototype can win by growing.
+        """
+        z = self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(x)))))
+        return F.linear(F.normalize(z, dim=-1), F.normalize(self.prototypes, dim=-1))
+
+
+class Projector(nn.Module):
+    """Features of one sensor to the unit sphere on which all sensors meet: two layers."""
+
+    def __init__(self, dim: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch z"]:
+        """Unit vectors."""
+        return F.normalize(self.fc2(F.gelu(self.fc1(x))), dim=-1)
+
+
+class Heads(nn.Module):
+    """Every head of one network, student or teacher.
+
+    Args:
+        dims: Width of the features of each sensor, and of `"fused"` ones if there are any.
+        config: Sizes.
+        generator: Source of the random weights; advanced by the call.
+    """
+
+    def __init__(
+        self, dims: Mapping[str, int], config: HeadConfig, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        names = ("tied",) if config.tied else GRANULARITIES
+        hidden, out = config.hidden, config.out
+        self.contrast = nn.ModuleDict(
+            {
+                key: nn.ModuleDict({n: Head(dim, hidden, out, config.prototypes) for n in names})
+                for key, dim in dims.items()
+            }
+        )
+        self.align = nn.ModuleDict(
+            {key: Projector(dim, hidden, out) for key, dim in dims.items() if key != FUSED}
+        )
+        initialise(self, generator)
+
+    def head(self, key: str, granularity: str) -> nn.Module:
+        """The head of a sensor's features, or of the fused ones, at one of `GRANULARITIES`.
+
+        Raises:
+            EncoderError: These heads were made without that sensor.
+        """
+        own = self._of(self.contrast, key)
+        return own["tied"] if "tied" in own else own[granularity]
+
+    def projector(self, key: str) -> nn.Module:
+        """The projector of a sensor's pixel features.
+
+        Raises:
+            EncoderError: These heads were made without that sensor.
+        """
+        return self._of(self.align, key)
+
+    @staticmethod
+    def _of(modules: nn.ModuleDict, key: str) -> nn.Module:
+        if key not in modules:
+            raise EncoderError(
+                f"These heads know {', '.join(modules) or 'no features'}, not {key!r}; make them "
+                "with the width of its features."
+            )
+        return modules[key]

@@ -1,0 +1,76 @@
+"""Monitors: what a living and a dead network look like to them."""
+
+import math
+
+import pytest
+import torch
+
+from skysense.pretrain.assignment import entropy
+from skysense.pretrain.heads import FUSED
+from skysense.pretrain.losses import Features, Seen
+from skysense.pretrain.monitors import (
+    collapse,
+    effective_rank,
+    feature_deviation,
+    neighbour_overlap,
+)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+ALL = torch.ones(5, 8, dtype=torch.bool)
+
+
+def test_features_everywhere_have_deviation_one_and_a_point_has_none():
+    assert float(feature_deviation(random(4000, 16))) == pytest.approx(1, abs=0.01)
+    assert float(feature_deviation(torch.full((50, 16), 3.0))) == pytest.approx(0, abs=1e-6)
+
+
+def test_rank_counts_the_directions_in_use():
+    basis = torch.linalg.qr(random(10, 10))[0]
+    signs = torch.cat([torch.eye(10), -torch.eye(10)]).double()
+    assert float(effective_rank(signs @ basis)) == pytest.approx(10)
+    assert float(effective_rank(signs[:, :3] @ basis[:3] + 7.0)) == pytest.approx(3)
+    assert float(effective_rank(torch.ones(20, 10))) == pytest.approx(1)
+
+
+def test_entropy_is_one_at_a_tie_and_zero_at_certainty():
+    torch.testing.assert_close(entropy(torch.full((2, 7), 1 / 7)), torch.ones(2))
+    torch.testing.assert_close(entropy(torch.eye(7)), torch.zeros(7))
+    half = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
+    assert float(entropy(half)) == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_views_of_one_place_are_nearest_to_each_other_unless_places_are_alike():
+    places = random(5, 1, 16) * 4
+    u, v = (places + random(5, 8, 16, seed=s) for s in (1, 2))
+    assert float(neighbour_overlap(u, ALL, v, ALL)) == 1
+    u, v = random(5, 8, 16, seed=1), random(5, 8, 16, seed=2)
+    assert float(neighbour_overlap(u, ALL, v, ALL)) < 0.5
+    assert float(neighbour_overlap(u, ALL, v, ALL, torch.zeros(5))) == 1  # one place, five times
+
+
+def test_what_was_not_seen_is_nobodys_neighbour():
+    u, v = random(5, 8, 16), random(5, 8, 16)
+    some = ALL.clone()
+    some[:, 0] = False
+    v[0] = u[0]
+    u[:, 0], v[:, 0] = math.nan, math.nan
+    expected = neighbour_overlap(u[:, 1:], ALL[:, 1:], v[:, 1:], ALL[:, 1:])
+    assert neighbour_overlap(u, some, v, some) == expected
+
+
+def test_all_signs_are_given_for_what_was_seen():
+    def part(*shape):
+        on = torch.ones(shape[:-1], dtype=torch.bool)
+        return Seen(random(*shape), on, random(*shape[:-2], shape[-1]), on[..., 0])
+
+    s1 = part(4, 2, 6, 8)
+    blind = s1._replace(weight=torch.zeros_like(s1.weight))
+    u = Features({"s2": part(4, 3, 6, 8), "s1": blind, FUSED: part(4, 6, 8)})
+    signs = collapse(u, u)
+    names = {f"{k}/{sign}" for k in ("s2", FUSED) for sign in ("deviation", "rank", "overlap")}
+    assert signs.keys() == names
+    assert signs["s2/overlap"] == 1
