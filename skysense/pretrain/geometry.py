@@ -38,11 +38,6 @@ def turned_index(row: Any, column: Any, n: int, turn: Turn) -> tuple[Any, Any]:
     return row, column
 
 
-def back(turn: Turn) -> Turn:
-    """The turn that undoes another; a mirrored one undoes itself."""
-    return turn if turn.flip else Turn(False, -turn.turns % 4)
-
-
 def corners(
     cells: tuple[int, int], n: int, overlap: float, rng: np.random.Generator
 ) -> tuple[tuple[int, int], tuple[int, int]]:

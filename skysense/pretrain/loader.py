@@ -43,8 +43,8 @@ def groups(places: Sequence[Place], config: ViewConfig) -> list[Group]:
     """Places by group, with weights.
 
     A group's default weight is the square root of the number of different views in it: the ground
-    of its places in views of its largest size, times their dates. Places that fit no size are left
-    out.
+    of its places in views of the first size the config names, times their dates. Places that fit no
+    size are left out.
 
     Raises:
         EncoderError: If no place fits, or `config.weights` names no group or leaves none.
@@ -66,7 +66,7 @@ def groups(places: Sequence[Place], config: ViewConfig) -> list[Group]:
     found = []
     for name, inside in members.items():
         sensors = tuple(places[inside[0]].sensors)
-        views = sum(_views(places[index], sensors, config) for index in inside)
+        views = sum(_views(places[index], config) for index in inside)
         weight = config.weights.get(name, math.sqrt(views))
         found.append(Group(name, sensors, tuple(inside), weight))
     if not any(group.weight > 0 for group in found):
@@ -241,11 +241,12 @@ def _fits(place: Place, size: int, config: ViewConfig) -> bool:
     return min(place.cells) >= config.fill * size
 
 
-def _views(place: Place, sensors: tuple[str, ...], config: ViewConfig) -> float:
-    """About how many different views there are of a place."""
-    largest = max(s for s, _ in _sizes(sensors, config) if _fits(place, s, config))
+def _views(place: Place, config: ViewConfig) -> float:
+    """About how many different views there are of a place, in views of the first size named."""
+    size = _sizes(tuple(place.sensors), config)[0][0]
     rows, columns = place.cells
-    return max(1.0, rows * columns / largest**2) * sum(len(s.doy) for s in place.sensors.values())
+    dates = sum(len(each.doy) for each in place.sensors.values())
+    return max(1.0, rows * columns / size**2) * dates
 
 
 def _pick(weights: Sequence[float], rng: np.random.Generator) -> int:
@@ -265,9 +266,7 @@ def _drawn(
     So a place comes twice only where its share of the batch is more than one sample. Shares are
     the square roots of the numbers of different views, synthetic and real places apart.
     """
-    share = np.array(
-        [math.sqrt(_views(places[i], tuple(places[i].sensors), config)) for i in fitting]
-    )
+    share = np.array([math.sqrt(_views(places[i], config)) for i in fitting])
     made = np.array([places[i].synthetic for i in fitting])
     if made.any() and not made.all():
         share[made] *= config.synthetic / share[made].sum()

@@ -67,6 +67,17 @@ def prepare(sources: Source | Sequence[Source], folder: str | Path) -> list[Plac
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    try:
+        _write(sources, partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    partial.rename(folder)
+    return open_places(folder)
+
+
+def _write(sources: Sequence[Source], folder: Path) -> None:
+    """Everything of all sources into an empty folder."""
     entries: list[dict[str, Any]] = []
     files: list[str] = []
     notes: list[str] = []
@@ -75,7 +86,7 @@ def prepare(sources: Source | Sequence[Source], folder: str | Path) -> list[Plac
         for place in found:
             for key in place.dates:
                 if key not in packs:
-                    packs[key] = Pack(partial, f"{number:04d}", key, place.cells)
+                    packs[key] = Pack(folder, f"{number:04d}", key, place.cells)
             entries += _written(place, packs, notes)
         for pack in packs.values():
             pack.close()
@@ -83,9 +94,7 @@ def prepare(sources: Source | Sequence[Source], folder: str | Path) -> list[Plac
     if not entries:
         raise StackError(f"There is no usable image in what was given. {' '.join(notes)}".strip())
     _name_apart(entries)
-    write_index(partial, entries, files, notes)
-    partial.rename(folder)
-    return open_places(folder)
+    write_index(folder, entries, files, notes)
 
 
 def _written(place: Found, packs: dict[str, Pack], notes: list[str]) -> list[dict[str, Any]]:

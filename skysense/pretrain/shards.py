@@ -192,7 +192,8 @@ def _check_units(where: str, key: str, part: Any) -> None:
     """Refuse values that cannot be in contract units: a forgotten scale would ruin the training."""
     low, high = SENSORS[key].plausible
     medians = []
-    for i in range(0, len(part["pixels"]), max(1, len(part["pixels"]) // _LOOKED_AT)):
+    count = part["pixels"].shape[0]
+    for i in range(0, count, max(1, count // _LOOKED_AT)):
         pixels, valid, _ = next(_dates(part, key, i), (np.empty(0), np.empty(0, bool), 0))
         given = [band for band in range(len(pixels)) if band not in _missing(part, key)]
         if valid.any():

@@ -26,7 +26,6 @@ from skysense.pretrain.data import Place, Series, pixels_per_cell
 from skysense.pretrain.geometry import (
     FUSED_STEP,
     Turn,
-    back,
     corners,
     meetings,
     turned,
@@ -322,14 +321,18 @@ def _fill(
     """Copy dates of a window into (t, c, h, w) and (t, h, w), turned."""
     side, scale = pixels_per_cell(key), np.float32(series.scale)
     rows, columns = (slice(first * side, (first + n) * side) for first in corner)
-    inside = np.s_[: series.valid.shape[1] - rows.start, : series.valid.shape[2] - columns.start]
-    # the same window before turning, as seen from its own top left
-    pixels, valid = turned(pixels, back(turn)), turned(valid, back(turn))
+    beyond = [
+        max(0, cut.stop - s) for cut, s in zip((rows, columns), series.valid.shape[1:], strict=True)
+    ]
     for slot, date in enumerate(dates):
-        if date >= 0:
-            stored = series.pixels[date, :, rows, columns]
-            np.multiply(stored, scale, out=pixels[slot][:, *inside], dtype=np.float32)
-            valid[slot][inside] = series.valid[date, rows, columns]
+        if date < 0:
+            continue
+        stored, seen = series.pixels[date, :, rows, columns], series.valid[date, rows, columns]
+        if any(beyond):
+            room = [(0, pixels_beyond) for pixels_beyond in beyond]
+            stored, seen = np.pad(stored, [(0, 0), *room]), np.pad(seen, room)
+        np.multiply(turned(stored, turn), scale, out=pixels[slot], dtype=np.float32)
+        valid[slot] = turned(seen, turn)
 
 
 def _jittered(
