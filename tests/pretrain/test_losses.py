@@ -463,7 +463,7 @@ def test_gradients_are_those_of_finite_differences():
         return total_loss(Features(parts), v, by.student, by.teacher, CONFIG, WARM)[0]
 
     inputs = tuple(p.values.clone().requires_grad_() for p in u.parts.values())
-    assert torch.autograd.gradcheck(loss, inputs)
+    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
 
 
 def test_mixed_precision_comes_close_to_double():
@@ -477,7 +477,7 @@ def test_mixed_precision_comes_close_to_double():
 
 
 def test_a_few_steps_teach_a_student_its_teachers_words():
-    u, _ = views(("s2", "s1"), share=math.inf)
+    u, _ = views(("s2",), share=math.inf)
     u = changed(u, lambda p: Seen(p[0].float(), p[1], p[2].float(), p[3]))
     student, teacher = heads(1).float(), heads(2).float()
     optimiser = torch.optim.AdamW(student.parameters(), 1e-2)
