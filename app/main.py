@@ -27,6 +27,7 @@ from app.panes.mapview import Web
 from app.places import Place, demos, recipes_in
 from app.routes import routes
 from app.state import Choices, State
+from app.wire import leaving_is_no_error, send_what_panel_forgets
 from skysense.errors import SkySenseError
 
 log = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ def serve(
             f"--weights {weights} is not a folder that `skysense convert` wrote: no config.json there."
         )
     places = [*(places or demos()), *(recipes_in(recipes) if recipes else [])]
+    send_what_panel_forgets()
     site = Site(
         Web(OVERLAYS, prefix, checked_tiles(tiles), tiles_credit),
         places,
@@ -197,6 +199,7 @@ def serve(
     host = "127.0.0.1" if address in ("0.0.0.0", "") else address
     url = f"http://{host}:{server.port}{prefix}/"
     loop = IOLoop.current()
+    loop.asyncio_loop.set_exception_handler(leaving_is_no_error)
 
     def ready() -> None:
         sys.stdout.write(f"SkySense Explorer is ready at {url}\n")

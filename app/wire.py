@@ -1,0 +1,46 @@
+"""Between server and browser: visitors who leave in mid-sentence, and messages Panel forgets."""
+
+import asyncio
+import functools
+import logging
+from typing import Any
+
+from panel.io import document as panel_document
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClosedError
+
+log = logging.getLogger(__name__)
+
+
+def leaving_is_no_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception handler for the event loop: whoever closes the page may do so at any time.
+
+    Panel cancels what waits for a write when a session ends, so that nobody hears of a write that
+    failed because the browser had gone. Everything else is reported as ever.
+    """
+    if isinstance(context.get("exception"), WebSocketClosedError | StreamClosedError):
+        log.debug("A visitor left while something was sent.")
+        return
+    loop.default_exception_handler(context)
+
+
+def send_what_panel_forgets() -> None:
+    """Mend Panel, which may keep a change to itself until the next one.
+
+    While one of its tasks (`panel.io.document._dispatch_msgs`) waits for a write to end, another
+    change can queue behind it. The first task then takes away the mark that something is queued,
+    and the second, finding no mark, returns without sending. After this call it sends.
+    """
+    forgetful = panel_document._dispatch_msgs
+    if hasattr(forgetful, "__wrapped__"):
+        return
+
+    @functools.wraps(forgetful)
+    async def dispatch(document: Any) -> None:
+        await forgetful(document)
+        queued, marked = panel_document._WRITE_MSGS, panel_document._WRITE_BLOCK
+        while queued.get(document) and document not in marked:
+            marked[document] = True
+            await forgetful(document)
+
+    panel_document._dispatch_msgs = dispatch

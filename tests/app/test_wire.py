@@ -1,0 +1,78 @@
+"""What goes between server and browser, without either."""
+
+import asyncio
+import logging
+from types import SimpleNamespace
+
+import pytest
+from bokeh.document import Document
+from panel.io import document as panel_document
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClosedError
+
+from app.wire import leaving_is_no_error, send_what_panel_forgets
+
+
+@pytest.mark.parametrize("error", [WebSocketClosedError(), StreamClosedError()])
+def test_a_visitor_who_leaves_while_something_is_sent_is_no_error(error, caplog):
+    async def leave():
+        asyncio.get_running_loop().set_exception_handler(leaving_is_no_error)
+
+        async def write():
+            raise error
+
+        asyncio.ensure_future(write())  # noqa: RUF006 -- forgotten on purpose, as Panel does
+        await asyncio.sleep(0.01)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(leave())
+    assert not caplog.records
+
+
+def test_every_other_error_of_a_forgotten_task_is_reported(caplog):
+    async def fail():
+        asyncio.get_running_loop().set_exception_handler(leaving_is_no_error)
+
+        async def divide():
+            return 1 / 0
+
+        asyncio.ensure_future(divide())  # noqa: RUF006
+        await asyncio.sleep(0.01)
+
+    asyncio.run(fail())
+    assert "never retrieved" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+class Browser:
+    """One end of a connection, whose writes end when the test says so."""
+
+    def __init__(self):
+        self._socket = self
+        self.write_lock = SimpleNamespace(_block=SimpleNamespace(_value=1))
+        self.protocol = SimpleNamespace(create=lambda _, events: events)
+        self.got, self.writes = [], []
+
+    @staticmethod
+    def take(connection, msg):
+        connection.got += msg
+        connection.writes.append(asyncio.get_running_loop().create_future())
+        return connection.writes[-1:]
+
+
+def test_a_change_that_comes_while_another_is_written_reaches_the_browser(monkeypatch):
+    monkeypatch.setitem(panel_document.extra_socket_handlers, Browser, Browser.take)
+    send_what_panel_forgets()
+    document, browser = Document(), Browser()
+
+    async def change_twice():
+        panel_document.schedule_write_events(document, [browser], ["first"])
+        await asyncio.sleep(0)
+        assert browser.got == ["first"]
+        browser.writes[0].set_result(None)
+        panel_document.schedule_write_events(document, [browser], ["second"])
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    asyncio.run(change_twice())
+    assert browser.got == ["first", "second"]
