@@ -20,12 +20,6 @@ def cell_at(field: xr.DataArray, lon: float, lat: float) -> tuple[int, int] | No
     return int(row), int(column)
 
 
-def middle_of(field: xr.DataArray, row: int, column: int) -> tuple[float, float]:
-    """(lon, lat) of the middle of a cell (degrees)."""
-    to_degrees = Transformer.from_crs(str(field.odc.geobox.crs), "EPSG:4326", always_xy=True)
-    return to_degrees.transform(float(field["x"][column]), float(field["y"][row]))
-
-
 def cells_inside(field: xr.DataArray, geometry: dict[str, Any]) -> np.ndarray:
     """Cells whose middle lies in a GeoJSON polygon (degrees): (y, x) bool."""
     x, y = np.meshgrid(field["x"].values, field["y"].values)

@@ -3,12 +3,22 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 MAX_BYTES = 2_000_000_000
+
+
+@dataclass
+class _Making:
+    """One value that is being made."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    wanted: int = 0
+    """How many threads make it or wait for it."""
 
 
 class Store:
@@ -20,7 +30,7 @@ class Store:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._making: dict[Hashable, _Making] = {}
         self._lock = threading.Lock()
 
     def peek(self, key: Hashable) -> Any | None:
@@ -37,18 +47,20 @@ class Store:
         What `make` raises is raised, and nothing is kept.
         """
         with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
-            found = self.peek(key)
-            if found is not None:
-                return found
-            try:
-                value = make()
-            finally:
-                with self._lock:
-                    self._making.pop(key, None)
-            self._keep(key, value)
-            return value
+            making = self._making.setdefault(key, _Making())
+            making.wanted += 1
+        try:
+            with making.lock:
+                value = self.peek(key)
+                if value is None:
+                    value = make()
+                    self._keep(key, value)
+                return value
+        finally:
+            with self._lock:
+                making.wanted -= 1
+                if making.wanted == 0:
+                    del self._making[key]
 
     def _keep(self, key: Hashable, value: Any) -> None:
         size = nbytes(value)

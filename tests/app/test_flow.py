@@ -3,12 +3,12 @@ import threading
 import numpy as np
 import pytest
 
-from app.cells import middle_of
 from app.places import Place
 from app.state import LAYERS
 from skysense.dates import Dates
 from skysense.errors import Cancelled, EncoderError, SourceError
 from skysense.region import Region
+from tests.app.middles import middle_of
 
 YEAR = ("2023-01-01", "2023-12-31")
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from app.cells import middle_of
+from tests.app.middles import middle_of
 
 EVIL = "<img src=x onerror=alert(1)>"
 

@@ -1,4 +1,5 @@
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +25,44 @@ def test_a_value_is_made_once_however_many_want_it():
     for thread in threads:
         thread.join()
     assert made == [1]
+
+
+def test_who_comes_while_a_value_is_being_kept_gets_that_value(monkeypatch):
+    store, made = Store(), []
+    late = threading.Thread(target=lambda: store.get("key", lambda: made.append("late")))
+
+    def weigh(_):
+        late.start()
+        late.join(0.2)  # long enough to do harm, if it could
+        return 1
+
+    monkeypatch.setattr("app.store.nbytes", weigh)
+    store.get("key", lambda: made.append("first") or "value")
+    late.join()
+    assert made == ["first"]
+
+
+def test_after_a_failure_those_who_waited_try_one_at_a_time():
+    store, begin, busy, most = Store(), threading.Barrier(4), [], []
+
+    def fail():
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.01)
+        busy.pop()
+        raise ZeroDivisionError
+
+    def want():
+        begin.wait()
+        with pytest.raises(ZeroDivisionError):
+            store.get("key", fail)
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
 
 
 def test_what_was_unused_for_longest_goes_first_when_the_budget_is_full():
