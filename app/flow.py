@@ -93,6 +93,11 @@ class Flow:
         )
         self._jobs.submit(self._owner, slot, work, lane=lane, post=self._post, replies=replies)
 
+    def drop(self, slot: str, pane: str) -> None:
+        """Nobody wants the work of this slot any more: it ends unseen, and `pane` is empty."""
+        self._jobs.drop(self._owner, slot)
+        self.state.set_status(pane, EMPTY)
+
     def _do_at_once(
         self, pane: str, work: Callable[[Job], Any], done: Callable[[Any], None]
     ) -> None:

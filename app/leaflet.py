@@ -63,10 +63,10 @@ class LocalLeaflet(pn.pane.IPyLeaflet):
         return model
 
 
-def widgets_in(root: Widget) -> Iterator[Widget]:
-    """A widget and everything that it refers to (layers, controls, layouts, styles)."""
+def widgets_in(*roots: Widget) -> Iterator[Widget]:
+    """Widgets and everything that they refer to (layers, controls, layouts, styles), once each."""
     seen: set[int] = set()
-    waiting: list[Any] = [root]
+    waiting: list[Any] = list(roots)
     while waiting:
         item = waiting.pop()
         if isinstance(item, Widget):
@@ -89,7 +89,7 @@ def detach(*roots: Widget) -> int:
     with the session.
     """
     manager = get_comm_manager()
-    gone = [widget for root in roots for widget in widgets_in(root)]
+    gone = list(widgets_in(*roots))
     for widget in gone:
         channel = widget.comm
         if channel is not None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import ipyleaflet
 import param
+import xarray as xr
 
 from app import basemap
 from app.flow import Flow
-from app.leaflet import LocalLeaflet, detach
+from app.leaflet import LocalLeaflet, detach, widgets_in
 from app.overlays import Overlays
 from app.pictures import Picture, keep, publish
 from app.state import DRAWING_PLACE, State
@@ -44,7 +45,8 @@ class MapView:
     def __init__(self, flow: Flow, web: Web) -> None:
         self.flow, self.state, self._web = flow, flow.state, web
         self.on_drawn: Callable[[dict[str, Any]], None] = flow.drawn
-        self._pictures: dict[str, Picture] = {}
+        self._filled: set[str] = set()
+        self._wanted: xr.DataArray | None = None
         self._kept: list[Picture] = []
         self._slots = {
             name: ipyleaflet.ImageOverlay(url=_BLANK, bounds=_NOWHERE, name=name, opacity=0.0)
@@ -69,6 +71,7 @@ class MapView:
         )
         self._draw.on_draw(self._drawn)
         self.widget = self._make_map()
+        self._widgets = list(widgets_in(self.widget))  # the browser may exchange some later
         self.widget.on_interaction(self._interaction)
         self.pane = LocalLeaflet(self.widget, sizing_mode="stretch_both", margin=0)
         self.pane.prefix, self.pane.css = web.prefix, MAP_CSS
@@ -94,7 +97,7 @@ class MapView:
 
     def close(self) -> None:
         """Let go of the widgets and the pictures."""
-        detach(self.widget)
+        detach(self.widget, *self._widgets)
         for picture in self._kept:
             self._web.overlays.drop(picture.token)
 
@@ -177,13 +180,14 @@ class MapView:
             lambda picture: self._fill("colour", picture, 1.0),
         )
 
-    def _show_top(self, event: param.parameterized.Event) -> None:
-        layer = self.state.top
-        field = self.state.fields.get(layer)
-        if field is None:
-            self._empty("top")
+    def _show_top(self, *_: param.parameterized.Event) -> None:
+        field = self.state.fields.get(self.state.top)
+        if field is self._wanted:  # it is shown, or being drawn: another field came
             return
-        if event.name == "fields" and event.old.get(layer) is field and "top" in self._pictures:
+        self._wanted = field
+        if field is None:
+            self.flow.drop("top", "top")  # what is being drawn is of another layer
+            self._empty("top")
             return
         self.flow.run(
             "top",
@@ -194,7 +198,7 @@ class MapView:
         )
 
     def _show_opacity(self, *_: param.parameterized.Event) -> None:
-        if "top" in self._pictures:
+        if "top" in self._filled:
             self._slots["top"].opacity = self.state.opacity
 
     def _show_selection(self, *_: param.parameterized.Event) -> None:
@@ -232,7 +236,7 @@ class MapView:
         self.widget.default_style.cursor = _CURSOR[mode]
 
     def _fill(self, slot: str, picture: Picture, opacity: float) -> None:
-        self._pictures[slot] = picture
+        self._filled.add(slot)
         self._kept.append(picture)
         while len(self._kept) > KEPT:  # the browser may still be fetching the one before
             self._web.overlays.drop(self._kept.pop(0).token)
@@ -242,8 +246,8 @@ class MapView:
         overlay.opacity = opacity
 
     def _empty(self, slot: str) -> None:
-        self._pictures.pop(slot, None)
-        self._slots[slot].opacity = 0.0
+        self._filled.discard(slot)
+        self._slots[slot].opacity, self._slots[slot].url = 0.0, _BLANK
 
     # ------------------------------------------------------------------------------------- hands
 

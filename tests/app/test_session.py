@@ -66,6 +66,13 @@ def test_detaching_finds_every_widget_that_a_map_refers_to(site, visit):
     gc.collect()
 
 
+def test_a_widget_that_the_browser_exchanged_is_let_go_too(site, visit):
+    page = Page(visit.flow, site.web)
+    page.map.widget.style = page.map.widget.default_style  # what a browser does to set the cursor
+    page.close()
+    assert live_widgets() == 0
+
+
 def test_bounds_fit_the_map_with_their_middle_in_the_middle():
     (lat, lon), zoom = fitting(((50.0, 3.0), (51.0, 4.0)), 840, 450)
     assert lon == pytest.approx(3.5)
