@@ -1,13 +1,17 @@
 """Bounds and places in degrees, checked before anything is computed with them."""
 
 import math
-import numbers
 from typing import Any
 
+from skysense.checks import as_number, is_number, shown
 from skysense.errors import RegionError
 
 MAX_LATITUDE = 84.0
 """Beyond this UTM is not defined (degrees)."""
+
+
+FURTHEST = 3_600.0
+"""Longitudes of a map that was panned round the world ten times (degrees); beyond it is no place."""
 
 
 def checked_bounds(
@@ -22,6 +26,10 @@ def checked_bounds(
     for latitude in (south, north):
         if abs(latitude) > 90:
             raise RegionError(swap_hint(latitude))
+    if max(abs(west), abs(east)) > FURTHEST:
+        raise RegionError(
+            f"{shown(bounds)} hold no longitude in degrees; give -180 to 180. Are they metres?"
+        )
     if max(abs(south), abs(north)) > MAX_LATITUDE:
         raise RegionError(
             f"The region reaches {max(abs(south), abs(north)):.2f}° of latitude; UTM ends at "
@@ -61,26 +69,13 @@ def four_numbers(bounds: Any) -> tuple[float, float, float, float]:
     values = tuple(bounds) if isinstance(bounds, tuple | list) else ()
     if len(values) != 4 or not all(is_number(v) for v in values):
         raise RegionError(
-            f"{str(bounds)[:80]} are not bounds. Give four numbers: (west, south, east, north) in "
+            f"{shown(bounds)} are not bounds. Give four numbers: (west, south, east, north) in "
             "degrees."
         )
     west, south, east, north = (as_number(v) for v in values)
     if not all(math.isfinite(v) for v in (west, south, east, north)):
-        raise RegionError(f"The bounds {str(bounds)[:80]} hold a value that is not finite.")
+        raise RegionError(f"The bounds {shown(bounds)} hold a value that is not finite.")
     return west, south, east, north
-
-
-def is_number(value: Any) -> bool:
-    """Python's and NumPy's real numbers; a bool is none, nor is text that looks like one."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def as_number(value: Any) -> float:
-    """A float, NaN for what is no number or is beyond what a float can hold."""
-    try:
-        return float(value) if is_number(value) else math.nan
-    except OverflowError:
-        return math.nan
 
 
 def checked_place(lon: Any, lat: Any) -> tuple[float, float]:
@@ -89,10 +84,12 @@ def checked_place(lon: Any, lat: Any) -> tuple[float, float]:
     Raises:
         RegionError: If it is no place, or one beyond UTM.
     """
-    given = f"lon={str(lon)[:40]}, lat={str(lat)[:40]}"
+    given = f"lon={shown(lon)}, lat={shown(lat)}"
     lon, lat = as_number(lon), as_number(lat)
     if not (math.isfinite(lon) and math.isfinite(lat)):
         raise RegionError(f"{given} are not two finite numbers in degrees.")
+    if abs(lon) > FURTHEST:
+        raise RegionError(f"{given}: that is no longitude in degrees; give -180 to 180.")
     if abs(lat) > 90:
         raise RegionError(swap_hint(lat))
     if abs(lat) > MAX_LATITUDE:

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+from skysense.checks import shown
 from skysense.errors import RegionError
 
 EARLIEST = dt.date(2000, 1, 1)
@@ -30,7 +31,7 @@ def checked_period(time: str | tuple[str, str] | Any) -> tuple[str, str]:
         first, last = _first_day(pieces[0]), _last_day(pieces[-1])
     except (TypeError, ValueError, OverflowError) as error:
         raise RegionError(
-            f"{_short(time)} is not a period. Give a year ('2024') or (first, last) ISO days, "
+            f"{shown(time)} is not a period. Give a year ('2024') or (first, last) ISO days, "
             "such as ('2024-03-01', '2024-10-31')."
         ) from error
     if first > last:
@@ -60,11 +61,6 @@ def _last_day(text: str) -> dt.date:
     months = 12 if "-" not in text else 1
     year, month = divmod(first.year * 12 + first.month - 1 + months, 12)
     return dt.date(year, month + 1, 1) - dt.timedelta(days=1)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 __all__ = ["EARLIEST", "checked_period"]

@@ -21,12 +21,12 @@ from shapely.geometry.base import BaseGeometry
 
 from skysense.bounds import (
     MAX_LATITUDE,
-    as_number,
     checked_bounds,
     checked_place,
     four_numbers,
     swap_hint,
 )
+from skysense.checks import as_number, shown
 from skysense.errors import RegionError
 from skysense.geojson import as_geojson, checked_polygon, parse_geojson
 from skysense.period import checked_period
@@ -36,6 +36,9 @@ MAX_SIDE_KM = 100.0
 
 MIN_SIDE_M = 10.0
 """Shortest side of one region (m): one Sentinel-2 pixel."""
+
+FINEST_M = 0.01
+"""Smallest pixel of a grid (m); nothing here sees finer, and 100 km of them can still be counted."""
 
 MAX_PARTS = 2000
 """Most regions one place is cut into."""
@@ -74,7 +77,7 @@ class Region:
         bounds = checked_bounds(given)
         object.__setattr__(self, "bounds", bounds)
         object.__setattr__(self, "time", checked_period(self.time))
-        object.__setattr__(self, "name", str(self.name))
+        object.__setattr__(self, "name", _text(self.name))
         object.__setattr__(self, "polygon", _checked_outline(self.polygon, given, bounds))
         width, height = self.size
         if min(width, height) < MIN_SIDE_M * 0.999:
@@ -105,7 +108,7 @@ class Region:
         side = as_number(size)
         if not MIN_SIDE_M <= side <= MAX_SIDE_KM * 1000:
             raise RegionError(
-                f"size={size!r} is not a side in metres from {MIN_SIDE_M:g} to "
+                f"size={shown(size)} is not a side in metres from {MIN_SIDE_M:g} to "
                 f"{MAX_SIDE_KM * 1000:,.0f}."
             )
         to_utm = Transformer.from_crs("EPSG:4326", utm_crs(lon, lat), always_xy=True)
@@ -137,7 +140,7 @@ class Region:
         period = time if time is not None else properties.get("time")
         if period is None:
             raise RegionError("The GeoJSON has no `time` property. Pass time=(first, last).")
-        label = name or str(properties.get("name") or "")
+        label = _text(name) or str(properties.get("name") or "")
         bounds = properties.get("bounds") or geometry.bounds
         return cls(bounds, period, label, geometry)  # type: ignore[arg-type]
 
@@ -186,10 +189,17 @@ class Region:
         return abs(square_metres) / 1e6
 
     def geobox(self, resolution: float) -> GeoBox:
-        """The pixel grid over the bounds: local UTM, aligned to multiples of `resolution` (m)."""
+        """The pixel grid over the bounds: local UTM, aligned to multiples of `resolution` (m).
+
+        Raises:
+            RegionError: For a pixel below 1 cm or above 100 km.
+        """
         size = as_number(resolution)
-        if not 0 < size <= MAX_SIDE_KM * 1000:
-            raise RegionError(f"resolution={resolution!r} is not a pixel size in metres.")
+        if not FINEST_M <= size <= MAX_SIDE_KM * 1000:
+            raise RegionError(
+                f"resolution={shown(resolution)} is not a pixel size in metres from {FINEST_M:g} "
+                f"to {MAX_SIDE_KM * 1000:,.0f}."
+            )
         # parallels are curved in UTM: the corners alone would cut off up to 400 m of a wide region
         to_utm = Transformer.from_crs("EPSG:4326", self.crs, always_xy=True)
         left, bottom, right, top = to_utm.transform_bounds(*self.bounds, densify_pts=41)
@@ -215,6 +225,7 @@ def split_region(
     Raises:
         RegionError: If nothing of it lies where a region can be.
     """
+    name = _text(name)
     outline = _unwrapped(geometry)
     clipped = outline.intersection(shapely.box(-180, -MAX_LATITUDE, 180, MAX_LATITUDE))
     parts: list[BaseGeometry] = []
@@ -342,6 +353,12 @@ def _without_jumps(part: BaseGeometry) -> BaseGeometry:
             f"The polygon crosses the antimeridian in a way that cannot be cut ({error}). "
             "Draw one polygon on each side."
         ) from error
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise RegionError(f"name={shown(name)} is not text; give a word, or leave it out.")
+    return str(name)
 
 
 def _checked_outline(
