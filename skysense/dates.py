@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from skysense.checks import number, shown, whole
 from skysense.errors import StackError
 from skysense.sensors import SENSORS
 from skysense.stack import check_stack, sensors_of
@@ -34,14 +35,17 @@ class Dates:
     """Sentinel-2 dates with a smaller usable share are left out, 0..1."""
 
     def __post_init__(self) -> None:
-        counts = (self.s2, self.s1, self.hr)
-        if any(type(n) is not int or n < 0 for n in counts) or not 0 <= self.clear <= 1:
-            raise StackError(f"{self} needs whole counts of at least 0 and 0 <= clear <= 1.")
-        for day in filter(None, (self.first, self.last)):
+        for name in ("s2", "s1", "hr"):
+            whole(name, getattr(self, name), 0, None, StackError)
+        number("clear", self.clear, 0, 1, StackError)
+        for day in (self.first, self.last):
             try:
-                dt.date.fromisoformat(day)
+                _ = day == "" or dt.date.fromisoformat(day)
             except (TypeError, ValueError) as error:
-                raise StackError(f"{day!r} is not an ISO day such as '2023-06-30'.") from error
+                raise StackError(
+                    f"{shown(day)} is not an ISO day such as '2023-06-30'; leave it empty for no "
+                    "limit."
+                ) from error
 
     def sentence(self) -> str:
         """The rule in words, for the screen."""
@@ -73,9 +77,9 @@ def choose_dates(tree: xr.DataTree, rule: Dates | None = None) -> xr.DataTree:
     """The stack with only the dates that `rule` keeps, and a note of how many were left out.
 
     Raises:
-        StackError: If nothing remains.
+        StackError: If it is no stack or no rule, or nothing remains.
     """
-    rule = rule or Dates()
+    rule = _rule(rule)
     check_stack(tree)
     kept: dict[str, xr.Dataset] = {}
     notes = list(tree.attrs.get("notes", []))
@@ -103,8 +107,13 @@ def choose_dates(tree: xr.DataTree, rule: Dates | None = None) -> xr.DataTree:
 
 
 def acquisitions(tree: xr.DataTree, rule: Dates | None = None) -> list[Acquisition]:
-    """Every date of every sensor, with whether `rule` uses it and if not, why."""
-    rule = rule or Dates()
+    """Every date of every sensor, with whether `rule` uses it and if not, why.
+
+    Raises:
+        StackError: If it is no stack or no rule.
+    """
+    rule = _rule(rule)
+    check_stack(tree)
     rail = []
     for key in sensors_of(tree):
         group = tree[key].to_dataset()
@@ -164,6 +173,15 @@ def summary(tree: xr.DataTree) -> StackSummary:
         resolution[key] = abs(float(group.odc.geobox.resolution.x))
         size += group["data"].nbytes + group["valid"].nbytes
     return StackSummary(dates, clear, shapes, resolution, size)
+
+
+def _rule(rule: Dates | None) -> Dates:
+    if rule is not None and not isinstance(rule, Dates):
+        raise StackError(
+            f"dates={shown(rule)} is not a rule; make one with Dates(first='2023-03-01', "
+            "last='2023-10-31', s2=20), or leave it out."
+        )
+    return rule or Dates()
 
 
 def _choose(key: str, group: xr.Dataset, rule: Dates) -> tuple[np.ndarray, str]:

@@ -15,27 +15,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import odc.geo.xr
 import pandas as pd
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from skysense.contract import PER_DATE, check_stack, region_of, sensor_of, sensors_of
+from skysense.disk import WHOLE, Careful, check_whole, path_of, reading, written
 from skysense.errors import StackError
 from skysense.region import Region
 from skysense.sensors import SENSORS
 from skysense.windows import Lattice
-
-PER_DATE: dict[str, tuple[str, Any]] = {
-    "item": ("U", ""),
-    "orbit_direction": ("U", ""),
-    "orbit_number": ("i4", -1),
-    "baseline": ("U", ""),
-    "level": ("U", ""),
-    "backscatter": ("U", ""),
-    "clear": ("f4", np.nan),
-}
-"""Coordinates along `time` that every group carries: kind, and the value that means unknown."""
 
 
 def sensor_group(
@@ -72,7 +64,7 @@ def sensor_group(
     Raises:
         StackError: If shapes or names do not fit together.
     """
-    spec = _sensor(sensor)
+    spec = sensor_of(sensor)
     moments = pd.DatetimeIndex([_moment(t) for t in time]).astype("datetime64[ns]")
     expected = (len(moments), len(bands), *geobox.shape)
     if tuple(data.shape) != expected or tuple(valid.shape) != (expected[0], *expected[2:]):
@@ -165,71 +157,6 @@ def make_stack(
     return tree
 
 
-def check_stack(tree: xr.DataTree) -> None:
-    """Raise `StackError`, naming the fault, unless `tree` keeps the contract of this module."""
-    if not isinstance(tree, xr.DataTree):
-        raise StackError(f"A stack is an xarray.DataTree, not {type(tree).__name__}.")
-    present = sensors_of(tree)
-    if not present:
-        raise StackError("The stack holds no sensor. Give it at least one of hr, s2, s1.")
-    lattice = Lattice.from_attrs(tree.attrs)
-    for key in present:
-        _check_group(key, tree[key].to_dataset(), lattice)
-
-
-def _check_group(key: str, group: xr.Dataset, lattice: Lattice) -> None:
-    spec = _sensor(key)
-    for name, dims in (("data", ("time", "band", "y", "x")), ("valid", ("time", "y", "x"))):
-        if name not in group or group[name].dims != dims:
-            found = group[name].dims if name in group else "nothing"
-            raise StackError(f"/{key}: `{name}` must have the axes {dims}, but there is {found}.")
-    if group["data"].dtype != np.float32 or group["valid"].dtype != bool:
-        raise StackError(f"/{key}: `data` must be float32 and `valid` bool.")
-    absent = [n for n in ("doy", *PER_DATE) if n not in group.coords]
-    if absent:
-        raise StackError(
-            f"/{key}: the coordinates {absent} are missing; use sensor_group to make it."
-        )
-    names = [str(b) for b in group["band"].values]
-    strangers = [name for name in names if name not in spec.known]
-    if strangers:
-        raise StackError(f"/{key}: unknown bands {strangers}; {spec.title} has {list(spec.known)}.")
-    if group.sizes["time"] == 0 or group.sizes["band"] == 0:
-        raise StackError(f"/{key}: there is no date or no band in it.")
-    if len(set(names)) < len(names):
-        raise StackError(f"/{key}: a band is there twice: {names}.")
-    times = group["time"].values
-    known = times[~np.isnat(times)]
-    if np.isnat(times[: len(known)]).any() or (np.diff(known) < np.timedelta64(0)).any():
-        raise StackError(
-            f"/{key}: the dates are not sorted (unknown ones last). Sort with .sortby('time')."
-        )
-    if group.attrs.get("units") != spec.units:
-        raise StackError(f"/{key}: units are {group.attrs.get('units')!r}, not {spec.units!r}.")
-    crs = group.odc.crs
-    if crs is None or f"EPSG:{crs.to_epsg()}" != lattice.crs:
-        raise StackError(f"/{key}: the grid is in {crs}, the stack's windows in {lattice.crs}.")
-    if group.sizes["y"] > 1 and float(group["y"][0]) < float(group["y"][-1]):
-        raise StackError(
-            f"/{key}: y must descend (north first). Flip it with .isel(y=slice(None, None, -1))."
-        )
-    if group.sizes["x"] > 1 and float(group["x"][0]) > float(group["x"][-1]):
-        raise StackError(
-            f"/{key}: x must ascend (west first). Flip it with .isel(x=slice(None, None, -1))."
-        )
-
-
-def sensors_of(tree: xr.DataTree) -> list[str]:
-    """Keys of the sensors a stack holds, in the model's order."""
-    return [key for key in SENSORS if key in tree.children]
-
-
-def region_of(tree: xr.DataTree) -> Region | None:
-    """The region a stack was loaded for, or None if it holds a whole source."""
-    text = tree.attrs.get("region") or ""
-    return Region.from_geojson(json.loads(text)) if text else None
-
-
 def all_notes(tree: xr.DataTree) -> list[str]:
     """Every sentence a user must be able to read about this stack."""
     notes = list(tree.attrs.get("notes", []))
@@ -253,17 +180,18 @@ def save_stack(tree: xr.DataTree, path: str | Path) -> Path:
         path: A new folder, by custom ending in `.zarr`.
 
     Raises:
-        StackError: If the stack breaks its contract or the folder is already there.
+        StackError: If the stack breaks its contract, the folder is already there, or cannot be
+            written.
     """
     check_stack(tree)
-    path = Path(path)
+    path = path_of(path, StackError)
     if path.exists():
         raise StackError(f"{path} is already there. Choose another name or remove it first.")
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = tree.map_over_datasets(_storable)
-    plain.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
-    partial.rename(path)
+    plain.attrs[WHOLE] = list(tree.children)
+    with written(path, StackError) as partial:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain.to_zarr(partial, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True)
     return path
 
 
@@ -271,19 +199,24 @@ def open_stack(path: str | Path) -> xr.DataTree:
     """Open a stack written by `save_stack`, lazily.
 
     Raises:
-        StackError: If there is no readable stack at `path`.
+        StackError: If there is no readable stack at `path`, or a part of it is lost or damaged;
+            for damaged pixels, when they are read.
     """
-    path = Path(path)
+    path = path_of(path, StackError)
     if not path.is_dir():
         raise StackError(f"There is no stack at {path}. save_stack(stack, path) writes one.")
-    try:
+    with reading(path, StackError, "a Zarr stack"):
+        check_whole(path, StackError)
         tree = xr.open_datatree(
-            path, engine="zarr", chunks={}, decode_coords="all", consolidated=False
+            path, engine="zarr", chunks=None, cache=False, decode_coords="all", consolidated=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise StackError(f"{path} cannot be opened as a Zarr stack: {error}.") from error
-    tree = tree.map_over_datasets(_restored)
-    check_stack(tree)
+        tree = xr.DataTree.from_dict(
+            {
+                name: _restored(node.to_dataset(), path / name)
+                for name, node in tree.subtree_with_keys
+            }
+        )
+        check_stack(tree)
     return tree
 
 
@@ -299,8 +232,17 @@ def _storable(group: xr.Dataset) -> xr.Dataset:
     return group
 
 
-def _restored(group: xr.Dataset) -> xr.Dataset:
-    """Text as it was before `_storable`."""
+def _restored(group: xr.Dataset, path: Path) -> xr.Dataset:
+    """Pixels read when they are used, everything else loaded, text as it was before `_storable`."""
+    group.attrs.pop(WHOLE, None)
+    for name, variable in list(group.variables.items()):
+        if name not in ("data", "valid"):
+            group[name].load()
+            continue
+        careful = Careful(variable, path, str(name), StackError)
+        empty = np.empty((0,) * variable.ndim, variable.dtype)
+        lazy = dask.array.from_array(careful, variable.encoding["chunks"], name=False, meta=empty)
+        group[name] = (variable.dims, lazy, variable.attrs)
     for kind in ("T", "O"):
         group = _recast(group, kind, str)
     return group
@@ -318,7 +260,14 @@ def _axes(geobox: GeoBox) -> dict[str, Any]:
     return {name: (name, np.asarray(coordinates[name].values)) for name in ("y", "x")}
 
 
-def _sensor(key: str) -> Any:
-    if key not in SENSORS:
-        raise StackError(f"{key!r} is not a sensor; use one of {list(SENSORS)}.")
-    return SENSORS[key]
+__all__ = [
+    "PER_DATE",
+    "all_notes",
+    "check_stack",
+    "make_stack",
+    "open_stack",
+    "region_of",
+    "save_stack",
+    "sensor_group",
+    "sensors_of",
+]

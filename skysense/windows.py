@@ -17,6 +17,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
+from skysense.checks import as_number, shown
 from skysense.errors import StackError
 from skysense.sensors import CELL, TOKEN, WINDOW
 
@@ -77,18 +78,25 @@ class Lattice:
         """Read back what `attrs` wrote.
 
         Raises:
-            StackError: If the attributes are missing.
+            StackError: If the attributes are missing, or not what `attrs` writes.
         """
-        try:
-            x0, y0, width, height = (
-                float(attrs[f"lattice_{key}"]) for key in ("x0", "y0", "width", "height")
-            )
-            return cls(str(attrs["lattice_crs"]), x0, y0, width, height)
-        except KeyError as error:
+        names = [f"lattice_{key}" for key in ("crs", "x0", "y0", "width", "height")]
+        absent = [name for name in names if name not in attrs]
+        if absent:
             raise StackError(
-                f"The stack has no attribute {error}; it was not made by load_stack or make_stack, "
-                "so the windows of its source are unknown. Make it with skysense.stack.make_stack."
-            ) from error
+                f"The stack has no attribute {absent[0]!r}; it was not made by load_stack or "
+                "make_stack, so the windows of its source are unknown. Make it with "
+                "skysense.stack.make_stack."
+            )
+        crs, x0, y0, width, height = (attrs[name] for name in names)
+        metres = [as_number(value) for value in (x0, y0, width, height)]
+        if not all(map(math.isfinite, metres)) or min(metres[2:]) < 0 or not isinstance(crs, str):
+            given = {name: attrs[name] for name in names}
+            raise StackError(
+                f"The stack's windows cannot be read from {shown(given)}: they are a zone such as "
+                "'EPSG:32631' and four numbers in metres. Load the stack again."
+            )
+        return cls(crs, *metres)
 
 
 @dataclass(frozen=True)
