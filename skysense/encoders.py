@@ -5,6 +5,7 @@ baseline here has no weights at all: it is the honest null model to hold beside 
 """
 
 import math
+import numbers
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from skysense.batch import Batch
+from skysense.checks import choice, seed_of, shown
 from skysense.errors import EncoderError
 from skysense.model import SkySense
 from skysense.model.precision import choose_dtype
@@ -213,6 +215,11 @@ def best_device(wanted: str | None = None) -> torch.device:
     Raises:
         EncoderError: If the one asked for is not there.
     """
+    if wanted is not None and not isinstance(wanted, str | torch.device):
+        raise EncoderError(
+            f"device={shown(wanted)} is not the name of a device, such as 'cuda' or 'cpu'; leave it "
+            "out to get the best there is."
+        )
     if wanted is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -223,7 +230,7 @@ def best_device(wanted: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise EncoderError(
-            f"The device {wanted!r} cannot be used here: {reason}. Leave `device` out to get the "
+            f"The device {shown(wanted)} cannot be used here: {reason}. Leave `device` out to get the "
             f"best there is ({best_device()})."
         ) from error
     return device
@@ -251,25 +258,25 @@ def load_encoder(
         device: `cuda`, `mps`, `cpu`; the best there is if None.
         precision: `auto` (bfloat16 only where a short self-test shows that it pays), `float32`,
             `bfloat16`, `float64`.
-        seed: Of the random weights.
+        seed: Of the random weights, 0 to 2³² − 1.
 
     Raises:
-        EncoderError: For an unknown name, device or precision.
+        EncoderError: For an unknown name, device or precision, or a seed that is none.
         WeightsError: If the folder does not hold a complete, safe checkpoint.
     """
-    if name not in NAMES:
-        raise EncoderError(f"There is no encoder {name!r}; there are {', '.join(NAMES)}.")
-    if precision not in {"auto", *PRECISIONS}:
-        raise EncoderError(f"precision={precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
+    if not isinstance(name, str) or name not in NAMES:
+        raise EncoderError(f"There is no encoder {shown(name)}; there are {', '.join(NAMES)}.")
+    choice("precision", precision, ("auto", *PRECISIONS), EncoderError)
+    seed = seed_of(seed, EncoderError)
     if path is not None and (name == "spectral" or name.endswith("-untrained")):
-        raise EncoderError(f"{name} has no weights to load; leave path={str(path)!r} out.")
+        raise EncoderError(f"{name} has no weights to load; leave path={shown(path)} out.")
     where = best_device(device)
     if name == "spectral":
         exact = precision == "float64"
         return SpectralBaseline(device, torch.float64 if exact else torch.float32)
     dtype = choose_dtype(where) if precision == "auto" else PRECISIONS[precision]
     if path is not None:
-        checkpoint = load_checkpoint(Path(path))
+        checkpoint = load_checkpoint(path)
         family = checkpoint.model.config.name
         if family != FAMILIES[name]:
             raise EncoderError(
@@ -303,6 +310,6 @@ def load_encoder(
 
 def _step(stride: int | None) -> tuple[int, int]:
     stride = 10 if stride is None else stride
-    if stride not in STRIDES:
-        raise EncoderError(f"stride={stride!r} m is not one of {STRIDES}.")
+    if not isinstance(stride, numbers.Integral) or stride not in STRIDES:
+        raise EncoderError(f"stride={shown(stride)} m is not one of {STRIDES}.")
     return stride // 10, FIRST_CELL[stride]

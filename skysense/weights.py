@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from skysense.checks import seed_of, shown
+from skysense.disk import path_of, writing
 from skysense.errors import EncoderError, WeightsError
 from skysense.model import PRESETS, SkySense, SkySenseConfig
 from skysense.model.init import initialise
@@ -59,9 +61,9 @@ def preset(config: SkySenseConfig | str) -> SkySenseConfig:
     """
     if isinstance(config, SkySenseConfig):
         return config
-    if config not in PRESETS:
+    if not isinstance(config, str) or config not in PRESETS:
         raise WeightsError(
-            f"There is no model preset {config!r}; the presets are {', '.join(PRESETS)}."
+            f"There is no model preset {shown(config)}; the presets are {', '.join(PRESETS)}."
         )
     return PRESETS[config]
 
@@ -85,7 +87,11 @@ def build_model(
 
     Returns:
         The model in evaluation mode.
+
+    Raises:
+        WeightsError: No preset has this name, or the seed is not a whole number from 0 to 2³² − 1.
     """
+    seed = seed_of(seed, WeightsError)
     model = _empty(preset(config)).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for part, module in _parts(model):
@@ -223,14 +229,17 @@ def save_checkpoint(
         "sha256:..." of the tensor file.
 
     Raises:
-        WeightsError: The licence is empty, the folder holds something, or a value is not finite.
+        WeightsError: The licence is empty, the folder holds something or cannot be written, or a
+            value is not finite.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if model.untrained:
         notes = (f"{UNTRAINED}: {model.untrained}.", *notes)
-    return write_checkpoint(
-        tensors, model.config, Path(path), licence=licence, source=source, notes=notes
-    )
+    path = path_of(path, WeightsError)
+    with writing(path, WeightsError, SafetensorError):
+        return write_checkpoint(
+            tensors, model.config, path, licence=licence, source=source, notes=notes
+        )
 
 
 def write_checkpoint(
@@ -287,7 +296,7 @@ def load_checkpoint(
         WeightsError: The folder is incomplete, has no licence, its tensors are not those its
             configuration needs (each is named), or the file is not the one that was described.
     """
-    path = Path(path)
+    path = path_of(path, WeightsError)
     description, config = _description(path)
     file = path / TENSORS
     found, wanted = read_header(file), schema(config)

@@ -1,10 +1,14 @@
 """Where stacks come from: files, STAC catalogues, synthetic scenes; one contract."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
+from skysense.checks import choice, shown
+from skysense.disk import path_of
 from skysense.errors import RecipeError, RegionError, SourceError
 from skysense.region import Region
 from skysense.sensors import SENSORS
@@ -49,20 +53,28 @@ def load_stack(
             raise RegionError(f"region={str(region)!r} is a path, and source={source!r} is given.")
         region, source = None, region
     if region is not None and not isinstance(region, Region):
-        raise RegionError(f"region={region!r} is not a Region; make one with Region.around(...).")
+        raise RegionError(
+            f"region={shown(region)} is not a Region; make one with Region.around(...)."
+        )
+    if not isinstance(source, str | os.PathLike):
+        raise SourceError(f"source={shown(source)} is not a text or a path: {_known()}")
     wanted = _wanted(sensors)
+    hosts = _hosts(allow_hosts)
     name = str(source)
-    if name == "synthetic":
-        from skysense.sources.synthetic import scene_for
-
-        return scene_for(_needed(region, name), wanted)
-    if name == "auto" or name in CATALOGUES or name.startswith(("http://", "https://")):
-        from skysense.sources.stac import load_stack as load_catalogue
-
+    remote = name == "auto" or name in CATALOGUES or name.startswith(("http://", "https://"))
+    if name == "synthetic" or remote:
+        if root is not None or scene is not None:
+            raise RecipeError(f"root and scene belong to a recipe (.toml), not to {shown(name)}.")
         name = CATALOGUES[0] if name == "auto" else name
         place = _needed(region, name)
-        return load_catalogue(place, wanted or ("s2", "s1"), name, allow_hosts=allow_hosts)
-    return _from_path(Path(source), region, wanted, root, scene)
+        if not remote:
+            from skysense.sources.synthetic import scene_for
+
+            return scene_for(place, wanted)
+        from skysense.sources.stac import load_stack as load_catalogue
+
+        return load_catalogue(place, wanted or ("s2", "s1"), name, allow_hosts=hosts)
+    return _from_path(path_of(source, SourceError, "source"), region, wanted, root, scene)
 
 
 def _from_path(
@@ -96,10 +108,13 @@ def _from_path(
             f"{path.name} does not say what its variables mean. Describe it by a recipe of a few "
             "lines (docs/recipes.md) and load that."
         )
-    raise SourceError(
-        f"source={str(path)!r} is not known: use 'auto', {', '.join(map(repr, CATALOGUES))}, "
-        "'synthetic', an http(s) address of a STAC catalogue, or a path ending in .toml, .tif, "
-        ".png, .jpg or .zarr."
+    raise SourceError(f"source={shown(str(path))} is not known: {_known()}")
+
+
+def _known() -> str:
+    return (
+        f"use 'auto', {', '.join(map(repr, CATALOGUES))}, 'synthetic', an http(s) address of a STAC "
+        "catalogue, or a path ending in .toml, .tif, .png, .jpg or .zarr."
     )
 
 
@@ -124,13 +139,27 @@ def _saved(path: Path, region: Region | None, sensors: tuple[str, ...] | None) -
 def _wanted(sensors: Sequence[str] | str | None) -> tuple[str, ...] | None:
     if sensors is None:
         return None
+    if not isinstance(sensors, Sequence | Set):
+        raise SourceError(
+            f"sensors={shown(sensors)} is no list; name some of {', '.join(SENSORS)}, or leave it "
+            "out for all."
+        )
     names = (sensors,) if isinstance(sensors, str) else tuple(sensors)
     for name in names:
-        if name not in SENSORS:
-            raise SourceError(f"sensors: {name!r} is not one of {', '.join(SENSORS)}.")
+        choice("sensor", name, SENSORS, SourceError)
     if not names:
         raise SourceError("sensors is empty; name at least one, or leave it out for all.")
     return names
+
+
+def _hosts(names: Any) -> tuple[str, ...]:
+    """The hosts a caller trusts; one text would be taken letter by letter."""
+    if isinstance(names, str) or not isinstance(names, Sequence | Set):
+        raise SourceError(f"allow_hosts={shown(names)} is no list; give ['images.example.org'].")
+    for name in names:
+        if not isinstance(name, str):
+            raise SourceError(f"allow_hosts: {shown(name)} is not the name of a host.")
+    return tuple(names)
 
 
 def _needed(region: Region | None, source: str) -> Region:

@@ -14,6 +14,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from skysense.checks import shown
 from skysense.errors import RecipeError, StackError
 from skysense.region import Region
 from skysense.sensors import CELL, HR_COARSEST, SENSORS
@@ -48,6 +49,10 @@ def open_recipe(
     Raises:
         RecipeError: If a file cannot be read as described, or holds nothing that was asked for.
     """
+    if region is not None and not isinstance(region, Region):
+        raise RecipeError(
+            f"region={shown(region)} is not a Region; make one with Region.around(...)."
+        )
     scene = recipe.choose_scene(scene)
     described = list(dict.fromkeys(i.sensor for i in recipe.images))
     wanted = described if sensors is None else list(sensors)

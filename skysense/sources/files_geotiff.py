@@ -5,6 +5,7 @@ written into the stack's notes. Where two readings are possible the error says w
 """
 
 import glob
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from skysense.checks import as_number, choice, shown
+from skysense.disk import path_of
 from skysense.errors import RecipeError
 from skysense.region import Region
 from skysense.sensors import SENSORS
@@ -61,14 +64,17 @@ def open_geotiff(
     Raises:
         RecipeError: If the file cannot be read, or says too little: then it names what to pass.
     """
-    path = Path(path)
+    path = path_of(path, RecipeError)
     if not path.is_file():
         raise RecipeError(f"There is no file at {path}.")
     if path.suffix.lower() not in IMAGES:
         raise RecipeError(f"{path.name} is not an image; use {', '.join(IMAGES)}, or a recipe.")
-    if sensor is not None and sensor not in SENSORS:
-        raise RecipeError(f"sensor={sensor!r} is not one of {', '.join(SENSORS)}.")
-    if crs:
+    if sensor is not None:
+        choice("sensor", sensor, SENSORS, RecipeError)
+    _check_lists(bands, bounds)
+    if scale is not None and not math.isfinite(as_number(scale)):
+        raise RecipeError(f"scale={shown(scale)} is not a finite number.")
+    if crs is not None:
         read_crs(crs)
     picture = Picture(path, crs or "")
     notes: list[str] = []
@@ -88,11 +94,24 @@ def open_geotiff(
         "file": [{"path": glob.escape(path.name), "bands": list(bands)}],
     }
     table.update({"nodata": nodata} if nodata is not None else {})
-    table.update({"crs": crs} if crs else {})
+    table.update({"crs": crs} if crs is not None else {})
     table.update({"bounds": list(bounds)} if bounds is not None else {})
     content: dict[str, Any] = {"title": path.name, "sensor": [table]}
-    content.update({"licence": licence} if licence else {})
+    content.update({"licence": licence} if licence is not None else {})
     return open_recipe(parse_recipe(content, path.parent), region)
+
+
+def _check_lists(bands: Any, bounds: Any) -> None:
+    """Refuse what is no list before it is taken letter by letter."""
+    if bands is not None and (
+        not isinstance(bands, list | tuple) or not all(isinstance(b, str) for b in bands)
+    ):
+        raise RecipeError(
+            f"bands={shown(bands)} is not a list of names in the file's order, such as "
+            "['B04', 'B03', 'B02']."
+        )
+    if bounds is not None and not isinstance(bounds, list | tuple):
+        raise RecipeError(f"bounds={shown(bounds)} is not a list (left, bottom, right, top).")
 
 
 def _recognise(

@@ -9,6 +9,7 @@ import odc.geo.xr
 import xarray as xr
 from pyogrio.errors import DataSourceError
 
+from skysense.checks import shown
 from skysense.errors import RecipeError
 from skysense.sources.files_grid import located, moved, target_grid, zone_of
 from skysense.sources.files_open import open_file
@@ -43,9 +44,9 @@ def read_labels(
     known = dict(recipe.labels)
     if name is None and len(known) == 1:
         name = next(iter(known))
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         has = ", ".join(known) if known else "none"
-        raise RecipeError(f"labels: {name!r} is not in {recipe.title!r}; it has {has}.")
+        raise RecipeError(f"labels: {shown(name)} is not in {recipe.title!r}; it has {has}.")
     source = known[name]
     path = recipe.find(source.path, recipe.choose_scene(scene))[0]
     if path.suffix.lower() in VECTORS:

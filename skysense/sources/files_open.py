@@ -309,7 +309,7 @@ class Cube:
         if name not in self._data.data_vars:
             found = [str(v) for v in self._data.data_vars if self._y in self._data[v].dims]
             raise RecipeError(
-                f"{self.path.name} has no variable {name!r}; it has {', '.join(found)}."
+                f"{self.path.name} has no variable {name!r}; it has {', '.join(sorted(found))}."
             )
         array = self._data[name]
         if not {self._y, self._x} <= set(array.dims):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skysense.checks import shown
+from skysense.disk import path_of
 from skysense.errors import RecipeError
 from skysense.sensors import SENSORS
 from skysense.sources.recipe_fields import (
@@ -112,6 +114,8 @@ class Recipe:
         Raises:
             RecipeError: If there is no such scene, or several and none was asked for.
         """
+        if scene is not None and not isinstance(scene, str):
+            raise RecipeError(f"scene={shown(scene)} is not the name of a scene; give text.")
         if not self.scenes:
             if scene:
                 raise RecipeError(f"The recipe {self.title!r} has no scenes; leave out {scene!r}.")
@@ -136,14 +140,14 @@ def read_recipe(path: str | Path, root: str | Path | None = None) -> Recipe:
     Raises:
         RecipeError: Naming the key that is unknown, missing or of the wrong kind.
     """
-    path = Path(path)
+    path = path_of(path, RecipeError)
     if not path.is_file():
         raise RecipeError(f"There is no recipe at {path}.")
     if path.stat().st_size > MAX_BYTES:
         raise RecipeError(f"{path} is {path.stat().st_size:,} bytes, too large for a recipe.")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8
         raise RecipeError(f"{path.name} is not readable TOML: {error}.") from error
     try:
         return parse_recipe(content, path.parent, root)
@@ -173,7 +177,7 @@ def parse_recipe(content: dict[str, Any], folder: Path, root: str | Path | None 
             raise RecipeError(f"scenes: {name!r} may hold only letters, digits, '_', '-' and '.'.")
     labels = top.table("labels")
     return Recipe(
-        root=_folder(Path(root) if root is not None else folder / stated),
+        root=_folder(path_of(root, RecipeError, "root") if root is not None else folder / stated),
         title=top.text("title"),
         images=tuple(_read_images(t, f"[[sensor]] {i}") for i, t in enumerate(tables, start=1)),
         licence=top.text("licence", Recipe.licence),

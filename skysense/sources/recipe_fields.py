@@ -11,6 +11,7 @@ import numpy as np
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from skysense.checks import as_number, shown
 from skysense.errors import RecipeError
 from skysense.sensors import SENSORS
 
@@ -120,7 +121,7 @@ class Table:
 
     def __init__(self, content: Any, where: str, known: Sequence[str]) -> None:
         if not isinstance(content, dict):
-            raise RecipeError(f"{where} must be a table, not {content!r}.")
+            raise RecipeError(f"{where} must be a table, not {shown(content)}.")
         strangers = sorted(set(content) - set(known))
         if strangers:
             raise RecipeError(
@@ -128,21 +129,24 @@ class Table:
             )
         self.content, self.where = content, where
 
+    def _wrong(self, key: str, value: Any, kind: str) -> RecipeError:
+        return RecipeError(f"{self.where}: {key} = {shown(value)} must be {kind}.")
+
     def text(self, key: str, default: str | None = None) -> str:
         """A string; required if there is no default."""
         value = self.content.get(key, default)
         if value is None:
             raise RecipeError(f"{self.where} needs {key} = '...'.")
         if not isinstance(value, str) or (default is None and not value.strip()):
-            raise RecipeError(f"{self.where}: {key} = {value!r} must be text.")
+            raise self._wrong(key, value, "text")
         return value
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> str:
         """A required string from a list."""
         value = self.content.get(key)
-        if value not in allowed:
-            given = f"{key} = {value!r} cannot be used" if key in self.content else f"needs {key}"
-            raise RecipeError(f"{self.where}: {given}; use one of {', '.join(allowed)}.")
+        if not isinstance(value, str) or value not in allowed:
+            said = f"{key} = {shown(value)} cannot be used" if value is not None else f"needs {key}"
+            raise RecipeError(f"{self.where}: {said}; use one of {', '.join(allowed)}.")
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -151,27 +155,28 @@ class Table:
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """A number or a list of numbers."""
-        return _numbers(self.content.get(key, []), f"{self.where}: {key}")
+        value, where = self.content.get(key, []), f"{self.where}: {key}"
+        return tuple(_number(v, where) for v in (value if isinstance(value, list) else [value]))
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings."""
         values = self.content.get(key, [])
         if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-            raise RecipeError(f"{self.where}: {key} = {values!r} must be a list of texts.")
+            raise self._wrong(key, values, "a list of texts")
         return tuple(values)
 
     def flag(self, key: str) -> bool:
         """True or false, false if absent."""
         value = self.content.get(key, False)
         if not isinstance(value, bool):
-            raise RecipeError(f"{self.where}: {key} = {value!r} must be true or false.")
+            raise self._wrong(key, value, "true or false")
         return value
 
     def table(self, key: str) -> dict[str, Any]:
         """A table, empty if absent."""
         value = self.content.get(key, {})
         if not isinstance(value, dict):
-            raise RecipeError(f"{self.where}: {key} must be a table, not {value!r}.")
+            raise self._wrong(key, value, "a table")
         return value
 
     def tables(self, key: str) -> list[dict[str, Any]]:
@@ -275,7 +280,7 @@ def read_times(content: Any, where: str) -> Times:
     """
     if content is None:
         return Times()
-    if content == "unknown":
+    if isinstance(content, str) and content == "unknown":
         return Times("unknown")
     if isinstance(content, dict):
         table = Table(content, f"{where} time", ("regex", "format"))
@@ -293,7 +298,7 @@ def moment(value: Any, where: str) -> np.datetime64:
     Raises:
         RecipeError: If it is neither.
     """
-    if value == "unknown":
+    if isinstance(value, str) and value == "unknown":
         return np.datetime64("NaT", "ns")
     if isinstance(value, str):
         try:
@@ -306,7 +311,7 @@ def moment(value: Any, where: str) -> np.datetime64:
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
         value = value.astimezone(dt.UTC).replace(tzinfo=None)
     if not isinstance(value, dt.date) or not 1900 <= value.year <= 2200:
-        raise RecipeError(f"{where}: time = {value!r} is not a date.")
+        raise RecipeError(f"{where}: time = {shown(value)} is not a date.")
     return np.datetime64(value, "ns")
 
 
@@ -323,7 +328,7 @@ def read_fact(content: Any, where: str, allowed: tuple[str, ...]) -> Fact:
     number = where.endswith("orbit_number")
     if isinstance(content, bool) or not isinstance(content, int if number else str):
         kind = "a whole number" if number else "text"
-        raise RecipeError(f"{where} = {content!r} must be {kind}, or a table with a variable.")
+        raise RecipeError(f"{where} = {shown(content)} must be {kind}, or a table with a variable.")
     if allowed and content not in allowed:
         raise RecipeError(f"{where} = {content!r}; use one of {', '.join(allowed)}.")
     return Fact(value=content)
@@ -357,10 +362,10 @@ def read_crs(text: str) -> CRS:
         RecipeError: If it is not one.
     """
     try:
-        return CRS.from_user_input(text)
+        return CRS.from_user_input(text if isinstance(text, str) else None)
     except CRSError as error:
         raise RecipeError(
-            f"crs = {text!r} is not a coordinate reference system; write it like 'EPSG:32631'."
+            f"crs = {shown(text)} is not a coordinate reference system; write it like 'EPSG:32631'."
         ) from error
 
 
@@ -383,17 +388,12 @@ def compiled(pattern: Any, where: str) -> str:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RecipeError(f"{where} = {value!r} must be a finite number.")
+    if not math.isfinite(as_number(value)):
+        raise RecipeError(f"{where} = {shown(value)} must be a finite number.")
     return float(value)
-
-
-def _numbers(value: Any, where: str) -> tuple[float, ...]:
-    values = value if isinstance(value, list) else [value]
-    return tuple(_number(v, where) for v in values)
 
 
 def _count(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-        raise RecipeError(f"{where} = {value!r} must be a whole number from 1.")
+        raise RecipeError(f"{where} = {shown(value)} must be a whole number from 1.")
     return value
