@@ -297,7 +297,7 @@ def _dates(
     Of a short series fewer are shared, so that each view keeps some that the other lacks.
     """
     order = rng.permutation(count)
-    both = min(s, count, max(1, round(share * count / (2 - share)))) if s else 0
+    both = s if count >= 2 * t - s else min(s, max(1, round(share * count / (2 - share))))
     rest = order[both:]
     mine = min(t - s, math.ceil(len(rest) / 2))
     own = (rest[:mine], rest[mine : mine + t - s])
@@ -326,6 +326,7 @@ def _fill(
     ]
     for slot, date in enumerate(dates):
         if date < 0:
+            pixels[slot] = 0.0
             continue
         stored, seen = series.pixels[date, :, rows, columns], series.valid[date, rows, columns]
         if any(beyond):
