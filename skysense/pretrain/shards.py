@@ -17,6 +17,7 @@ Contract values are reflectance, dB and 0..255. Sentinel pixels are 10 m, high-r
 0.3125 m: 32 × 32 of them cover one Sentinel pixel.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,11 @@ def write_shard(
             if array is not None:
                 # one place per chunk, as places are read
                 part.create_array(name, data=array, chunks=(1, *array.shape[1:]))
-    for _ in of_shard(path, []):
-        break
+    try:
+        next(of_shard(path, []))
+    except StackError:
+        shutil.rmtree(path)
+        raise
     return path
 
 
