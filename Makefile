@@ -38,8 +38,9 @@ notebooks: setup  ## run the notebooks and refresh their stored pictures
 app: setup  ## serve the dashboard with its embedded demo
 	$(BIN)/python -m app
 
-bench: setup  ## speed of the encoder, as ratios to the official way of computing it
+bench: setup  ## speed, as ratios to the official way of computing it and to named peers
 	$(BIN)/python -m benchmarks.bench_model
+	$(BIN)/python -m benchmarks.bench_prototypes
 
 lock: setup  ## resolve pyproject.toml anew into requirements.lock
 	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip compile --quiet \

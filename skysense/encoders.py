@@ -9,15 +9,19 @@ import numbers
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from skysense.batch import Batch
 from skysense.checks import choice, seed_of, shown
+from skysense.context import NO_BANK, bank_of, earth_of, queries_of, said_of
 from skysense.errors import EncoderError
 from skysense.model import SkySense
 from skysense.model.precision import choose_dtype
+from skysense.region import Region
 from skysense.sensors import CELL, SENSORS, TOKEN
 from skysense.weights import UNTRAINED, build_model, load_checkpoint, random_id
 
@@ -123,6 +127,10 @@ class SpectralBaseline:
         assert seen is not None
         return torch.where(seen[:, None], features, torch.nan)
 
+    def bank(self, region: Region) -> xr.DataArray:
+        """There is none: always an `EncoderError` that says what to do instead."""
+        raise EncoderError(NO_BANK.format(self.name))
+
     def _read(self, key: str, batch: Batch, step: int, first: int) -> tuple[Tensor, Tensor]:
         pixels, valid = normalised(batch, key)
         if key == "hr":
@@ -168,6 +176,8 @@ class SkySenseEncoder:
         self.untrained = bool(model.untrained) or any(n.startswith(UNTRAINED) for n in notes)
         self.sensors: tuple[str, ...] = model.config.sensors
         self.dim = model.config.dim
+        self.earth = earth_of(model)
+        """The cells of the Earth that the model's prototypes belong to; None if it holds none."""
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, stride: int | None = None) -> Float[Tensor, "b dim h w"]:
@@ -181,7 +191,31 @@ class SkySenseEncoder:
             pixels, valid = normalised(batch, key)
             tokens = token_validity(key, valid)
             inputs[key] = (pixels.to(self.dtype), tokens, each.doy)
-        return self.model(inputs, step=step, offset=(first, first))
+        cell = None
+        if self.earth is not None:
+            lon, lat = batch.lonlat.double().cpu().numpy().T
+            cell = torch.from_numpy(self.earth.cell_of(lon, lat))
+        return self.model(inputs, step=step, offset=(first, first), cell=cell)
+
+    def context(self, lon: np.ndarray, lat: np.ndarray) -> dict[str, str | int]:
+        """What features of windows centred there must say, see `skysense.context.said_of`."""
+        return said_of(self.model, lon, lat)
+
+    def bank(self, region: Region) -> xr.DataArray:
+        """The geo-context prototypes of a place, see `skysense.context.bank_of`."""
+        return bank_of(
+            self.model,
+            region,
+            encoder=self.name,
+            weights=self.weights,
+            weights_licence=self.licence,
+            untrained=int(self.untrained),
+            notes=list(self.notes),
+        )
+
+    def queries(self, features: xr.DataArray) -> xr.DataArray:
+        """Fused features as the prototypes know them, see `skysense.context.queries_of`."""
+        return queries_of(self.model, features, encoder=self.name, weights=self.weights)
 
 
 def normalised(batch: Batch, key: str) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,8 @@ DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1
 #: No honest header is longer: the full model's is 0.2 MB.
 LARGEST_HEADER = 16 * 2**20
 LARGEST_DESCRIPTION = 2**20
+#: Elements checked at once: a bank of prototypes may be larger than memory.
+PIECE = 2**22
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,8 @@ def build_model(
     generator = torch.Generator().manual_seed(seed)
     for part, module in _parts(model):
         initialise(module, generator, depth=sum(model.config.hr.depths) if part == "hr" else None)
-    if model.prototypes is not None:
-        model.prototypes.bank.zero_()
-        model.prototypes.trained.zero_()
+    if model.prototypes is not None:  # its bank is zeros until it sees something
+        initialise(model.prototypes, generator)
     model.untrained = random_id(seed)
     return model.to(device).eval()
 
@@ -260,7 +261,9 @@ def write_checkpoint(
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise WeightsError(f"{path} exists already; give a folder that is new or empty.")
     for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if tensor.is_floating_point() and not all(
+            bool(part.isfinite().all()) for part in tensor.reshape(-1).split(PIECE)
+        ):
             raise WeightsError(f"The weight {key} holds NaN or infinite values; it is damaged.")
     path.mkdir(parents=True, exist_ok=True)
     # Written under another name first, so that a folder with a description is always whole.
@@ -290,7 +293,8 @@ def load_checkpoint(
     Args:
         path: A folder that `save_checkpoint` or `skysense convert` wrote.
         device: Where the model goes.
-        dtype: Type of the parameters; None = as stored.
+        dtype: Type of the parameters; None = as stored. A bank of prototypes stays as stored and
+            in the file: each cell is read when it is needed.
 
     Raises:
         WeightsError: The folder is incomplete, has no licence, its tensors are not those its

@@ -31,6 +31,7 @@ PROVENANCE = (
     "items_hr",
     "missing_bands",
     "synthetic",
+    "context",
     "untrained",
     "approximate",
     "resolution",

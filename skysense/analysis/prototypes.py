@@ -21,6 +21,8 @@ from scipy.special import logsumexp
 
 from skysense.analysis.pixels import (
     Places,
+    check_categorical,
+    check_features,
     check_same_space,
     named,
     on_grid,
@@ -29,6 +31,7 @@ from skysense.analysis.pixels import (
     table,
     tables,
 )
+from skysense.checks import number, seed_of, whole
 from skysense.errors import AnalysisError
 
 SAMPLE = 16_384
@@ -37,8 +40,11 @@ SAMPLE = 16_384
 BATCH = 2_048
 """Pixels per update."""
 
-EXP_RANGE = 600.0
+EXP_RANGE = 300.0
 """Scores further apart than this (in units of epsilon) would underflow; logarithms are used."""
+
+CHUNK = 2_048
+"""Pixels whose nearest prototypes are found at once."""
 
 MOST_PROTOTYPES = 4_096
 
@@ -66,20 +72,21 @@ def sinkhorn(scores: np.ndarray, epsilon: float = 0.05, iterations: int = 3) -> 
             f"Scores of shape {scores.shape} are not a matrix (tokens, prototypes) of finite "
             "numbers. Leave out the pixels at which nothing was seen."
         )
-    if not epsilon > 0 or iterations < 1:
-        raise AnalysisError(f"epsilon={epsilon}, iterations={iterations} must both be positive.")
+    epsilon, iterations = _positive(epsilon, iterations)
     n, k = scores.shape
-    # Subtracting row maxima only rescales rows, which the plan's limit does not depend on.
-    logits = (scores - scores.max(1, keepdims=True)) / epsilon
+    logits = (scores - scores.max()) / epsilon
     if logits.min() < -EXP_RANGE:
         for _ in range(iterations):
-            logits -= logsumexp(logits, axis=0, keepdims=True) + np.log(k)
+            logits -= logsumexp(logits, axis=0, keepdims=True)
             logits -= logsumexp(logits, axis=1, keepdims=True) + np.log(n)
         return np.exp(logits)
-    plan = np.exp(logits)
+    # Two vectors scale one matrix.
+    plan, rows, columns = np.exp(logits), np.ones(n), np.ones(k)
     for _ in range(iterations):
-        plan /= plan.sum(0, keepdims=True) * k
-        plan /= plan.sum(1, keepdims=True) * n
+        columns = 1 / k / (rows @ plan)
+        rows = 1 / n / (plan @ columns)
+    plan *= columns
+    plan *= rows[:, None]
     return plan
 
 
@@ -109,12 +116,14 @@ def fit_prototypes(
         say what it was fitted on and how many prototypes were placed anew (`reseeded`).
 
     Raises:
-        AnalysisError: If there are fewer pixels than prototypes, or places of two encoders.
+        AnalysisError: If there are fewer pixels than prototypes, places of two encoders, or a
+            setting is out of its range.
     """
-    if not 2 <= n <= MOST_PROTOTYPES:
-        raise AnalysisError(f"n={n} prototypes were asked for; use 2 to {MOST_PROTOTYPES:,}.")
-    if not 0 <= momentum < 1 or epochs < 1:
-        raise AnalysisError(f"momentum={momentum} must be in [0, 1) and epochs={epochs} positive.")
+    n = whole("n", n, 2, MOST_PROTOTYPES, AnalysisError)
+    momentum = number("momentum", momentum, 0, 0.999999, AnalysisError)
+    epochs = whole("epochs", epochs, 1, 10_000, AnalysisError)
+    seed = seed_of(seed, AnalysisError)
+    epsilon, iterations = _positive(epsilon, iterations)
     places = named(features)
     parts = [part.values for part in tables(places, at_least=n).values()]
     share = max(SAMPLE // len(parts), n)
@@ -162,7 +171,8 @@ def assign(features: xr.DataArray, bank: xr.DataArray) -> xr.DataArray:
 
     Args:
         features: (feature, y, x).
-        bank: (prototype, feature) from `fit_prototypes` or an encoder's `bank(region)`.
+        bank: (prototype, feature) from `fit_prototypes`, or an encoder's `bank(region)`, which
+            speaks of the fused features only and leaves the context out.
 
     Returns:
         (y, x) categorical, values 0..prototypes-1, with the coordinate `strength` (y, x): the
@@ -172,11 +182,10 @@ def assign(features: xr.DataArray, bank: xr.DataArray) -> xr.DataArray:
         AnalysisError: If the bank is another encoder's.
     """
     check_bank(bank)
+    features = spoken_of(features, bank)
     pixels = table(features)
     check_same_space(bank.attrs, bank.sizes["feature"], features, "bank")
-    scores = unit(pixels.values - centre_of(bank)) @ unit(bank.values).T
-    nearest = scores.argmax(1)
-    strength = np.take_along_axis(scores, nearest[:, None], 1)[:, 0]
+    nearest, strength = nearest_of(pixels.values, bank.values, centre_of(bank))
     attrs = {
         **provenance(features, bank=bank),
         "kind": "categorical",
@@ -191,6 +200,32 @@ def assign(features: xr.DataArray, bank: xr.DataArray) -> xr.DataArray:
     )
 
 
+def nearest_of(
+    rows: np.ndarray, bank: np.ndarray, centre: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The prototype with the highest cosine, and that cosine, of each row: (n,) and (n,).
+
+    A few rows at a time, whose scores stay in the processor's cache; lengths are divided out of the
+    winners only.
+
+    Args:
+        rows: (n, d) float32.
+        bank: (k, d).
+        centre: (d,), subtracted from the rows first.
+    """
+    prototypes = unit(bank).T
+    nearest, strength = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), CHUNK):
+        part = slice(start, start + CHUNK)
+        apart = rows[part] - centre
+        scores = apart @ prototypes
+        nearest[part] = best = scores.argmax(1)
+        length = np.sqrt(np.einsum("nd,nd->n", apart, apart))
+        winners = np.take_along_axis(scores, best[:, None], 1)[:, 0]
+        strength[part] = winners / np.maximum(length, 1e-12)
+    return nearest, strength
+
+
 def usage(assigned: xr.DataArray) -> xr.DataArray:
     """Share of the pixels that each prototype (or group, or class) has.
 
@@ -203,20 +238,23 @@ def usage(assigned: xr.DataArray) -> xr.DataArray:
     Raises:
         AnalysisError: If it is not a categorical field, or empty.
     """
-    categories = assigned.attrs.get("categories")
-    if assigned.attrs.get("kind") != "categorical" or not categories:
-        raise AnalysisError(
-            "usage() counts a categorical field, as assign() or cluster() give it; this one is "
-            f"{assigned.attrs.get('kind', 'of no kind')}."
-        )
+    categories = check_categorical(assigned)
     values = assigned.values[np.isfinite(assigned.values)].astype(int)
     if not len(values):
         raise AnalysisError("The field is empty: no pixel was assigned to anything.")
     counts = np.bincount(values, minlength=len(categories))
     attrs = {k: v for k, v in assigned.attrs.items() if k != "kind"}
     attrs |= {"long_name": "share of pixels", "units": "1", "pixels": len(values)}
-    coords = {"prototype": np.arange(len(counts)), "name": ("prototype", list(categories))}
+    coords = {"prototype": np.arange(len(counts)), "name": ("prototype", categories)}
     return xr.DataArray(counts / counts.sum(), coords, ("prototype",), attrs=attrs)
+
+
+def _positive(epsilon: float, iterations: int) -> tuple[float, int]:
+    """Settings of Sinkhorn, checked."""
+    return (
+        number("epsilon", epsilon, 1e-6, 1e6, AnalysisError),
+        whole("iterations", iterations, 1, 10_000, AnalysisError),
+    )
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -234,8 +272,25 @@ def check_bank(bank: xr.DataArray) -> None:
             f"A bank is a DataArray (prototype, feature), not {found}. "
             "fit_prototypes(features) makes one."
         )
-    if 0 in bank.shape or not np.isfinite(bank.values).all():
+    if 0 in bank.shape or bank.dtype.kind not in "fiu" or not np.isfinite(bank.values).all():
         raise AnalysisError("The bank is empty or holds values that are not finite numbers.")
+
+
+def spoken_of(features: xr.DataArray, bank: xr.DataArray) -> xr.DataArray:
+    """The features that a bank speaks of: all, or the first of them for an encoder's own bank.
+
+    Raises:
+        AnalysisError: If the bank lives behind a map that the features have not been through.
+    """
+    check_features(features)
+    if bank.attrs.get("queries") and not features.attrs.get("queries"):
+        raise AnalysisError(
+            "The encoder brings its features to another width before it compares them with its "
+            "prototypes. Use assign(encoder.queries(features), bank)."
+        )
+    if features.sizes["feature"] == bank.attrs.get("of_features"):
+        return features.isel(feature=slice(0, bank.sizes["feature"]))
+    return features
 
 
 def centre_of(bank: xr.DataArray) -> np.ndarray:

@@ -146,15 +146,19 @@ class FusionConfig:
 class PrototypeConfig:
     """The geo-context prototypes: one bank per cell of the Earth.
 
-    The weights were never released; the paper's sizes are 4096 cells of 100 prototypes.
+    The weights were never released; the paper's sizes are 4096 cells of 100 prototypes, and its 215
+    million parameters fit a width of 512.
 
     Attributes:
-        context: Whether the read-out is concatenated to the fused features (doubling their width).
+        context: Whether the read-out is concatenated to the fused features.
         cells: Cells whose banks the model holds itself; 0 = banks are given with each call.
         count: Prototypes per cell.
         epsilon: Entropy of the balanced assignment (unpublished; 0.05 is a common choice).
         iterations: Sinkhorn iterations (unpublished).
         momentum: Weight of the old bank in an update (unpublished).
+        dim: Width of the prototypes, to which a learned linear map brings the fused features; 0 =
+            the width of the fused features, without such a map.
+        division: The rule that divides the Earth into `cells`, among `skysense.cells.RULES`.
     """
 
     context: bool = False
@@ -163,6 +167,8 @@ class PrototypeConfig:
     epsilon: float = 0.05
     iterations: int = 3
     momentum: float = 0.99
+    dim: int = 0
+    division: str = "lon-sinlat"
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,12 @@ class SkySenseConfig:
     @property
     def dim(self) -> int:
         """Width of the fused features, prototype read-out included."""
-        return self.fusion.dim * (2 if self.prototypes.context else 1)
+        return self.fusion.dim + (self.context_dim if self.prototypes.context else 0)
+
+    @property
+    def context_dim(self) -> int:
+        """Width of a prototype, and so of the read-out."""
+        return self.prototypes.dim or self.fusion.dim
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -280,10 +291,15 @@ def check_config(config: SkySenseConfig) -> None:
             problems.append(f'{name}.resize is {vit.resize!r}, not "bicubic" or "bilinear"')
     if unknown := sorted(set(config.parts) - set(PARTS)):
         problems.append(f"parts {unknown} are unknown (known: {', '.join(PARTS)})")
-    if p.cells < 0 or p.count < 1 or (p.cells and not p.context):
+    if p.cells < 0 or p.count < 1 or p.dim < 0 or (p.cells and not p.context):
         problems.append(
-            f"prototypes of {p.cells} cells of {p.count} with context={p.context} "
+            f"prototypes of {p.cells} cells of {p.count}, {p.dim} wide, with context={p.context} "
             "(banks need context=True, and at least one prototype each)"
+        )
+    if not p.epsilon > 0 or p.iterations < 1 or not 0 <= p.momentum < 1:
+        problems.append(
+            f"prototypes.epsilon {p.epsilon}, iterations {p.iterations} and momentum {p.momentum} "
+            "must be above 0, at least 1, and from 0 to below 1"
         )
     if problems:
         raise EncoderError(

@@ -43,7 +43,7 @@ class SkySense(nn.Module):
         self.calendar = Calendar(f.calendar_rows, f.in_dim) if "calendar" in have else None
         self.fusion = FusionTransformer(f) if "fusion" in have else None
         p = config.prototypes
-        self.prototypes = Prototypes(p, f.dim) if p.cells else None
+        self.prototypes = Prototypes(p, f.dim) if p.context and (p.cells or p.dim) else None
         self.memo = Memo()
         self.untrained = ""
         """Where random weights come from, `random(seed=0)`; empty for weights that learnt."""
@@ -80,8 +80,9 @@ class SkySense(nn.Module):
         Returns:
             `(b, config.dim, rows, columns)` in the parameters' dtype, `rows = ceil((H - offset) /
             step)` for H 10 m rows in the window. NaN where no token of any sensor is valid, and
-            nowhere else. With `config.prototypes.context` the second half of the channels is the
-            prototypes' read-out, zero where the bank is unknown or was never trained.
+            nowhere else. With `config.prototypes.context` the channels after the first
+            `config.fusion.dim` are the prototypes' read-out, zero where the bank is unknown or was
+            never trained.
 
         Raises:
             EncoderError: A sensor is unknown, or shapes, days or options do not fit.
@@ -277,22 +278,26 @@ class SkySense(nn.Module):
         if cell is not None and bank is not None:
             raise EncoderError("Both cell and bank were given; give the one to be used.")
         if cell is not None:
-            if self.prototypes is None:
+            if not p.cells:
                 raise EncoderError(
                     "This model holds no banks (prototypes.cells is 0); give bank= instead of cell=."
                 )
-            bank, trained = self.prototypes(cell.to(fused.device))
+            bank, trained = self.prototypes(cell)
+            trained = trained.to(fused.device)
         elif bank is not None:
-            if bank.shape[0] != len(fused) or bank.shape[2] != fused.shape[1]:
+            if bank.shape[0] != len(fused) or bank.shape[2] != self.config.context_dim:
                 raise EncoderError(
                     f"The bank has shape {tuple(bank.shape)}; it must be (batch {len(fused)}, "
-                    f"prototypes, feature {fused.shape[1]})."
+                    f"prototypes, feature {self.config.context_dim})."
                 )
             trained = ~trained
-        context = torch.zeros_like(fused)
+        missing = fused.isnan()[:, :1]
+        context = fused.new_zeros(len(fused), self.config.context_dim, *fused.shape[2:])
         if bank is not None:
-            context = read_out(fused, bank.to(fused))
-        missing = fused.isnan()
+            # Without the NaN, which would enter the gradient of the map to queries as 0 × NaN.
+            queries = fused.masked_fill(missing, 0.0)
+            queries = queries if self.prototypes is None else self.prototypes.queries(queries)
+            context = read_out(queries, bank.to(queries)).to(fused.dtype)
         context = context.masked_fill(~trained[:, None, None, None], 0.0)
         return torch.cat([fused, context.masked_fill(missing, torch.nan)], dim=1)
 

@@ -26,6 +26,7 @@ def placed():
     """The mini model with banks for three cells, of which cell 1 was trained."""
     prototypes = PrototypeConfig(context=True, cells=3, count=5)
     model = make_model(dataclasses.replace(MINI, prototypes=prototypes))
+    model.prototypes.bank = model.prototypes.bank.double()
     model.prototypes.bank.normal_(generator=torch.Generator().manual_seed(4))
     model.prototypes.trained[1] = True
     return model
