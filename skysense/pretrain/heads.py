@@ -15,11 +15,16 @@ from torch import Tensor, nn
 
 from skysense.errors import EncoderError
 from skysense.model.init import initialise
+from skysense.pretrain.assignment import full
+from skysense.pretrain.parallel import total
 
 FUSED = "fused"
 """Key of the fused features, beside the sensors'."""
 
 GRANULARITIES = ("pixel", "object", "image")
+
+SMALLEST_VARIANCE = 1e-6
+"""Keeps a channel that never changes from being divided by zero."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,12 @@ class HeadConfig:
 
 
 class Head(nn.Module):
-    """Features to similarities with K prototypes: three layers, unit length, cosine."""
+    """Features to similarities with K prototypes: three layers, unit length, cosine.
+
+    Features are standardised first, channel by channel over the rows of all processes. SkySense ends
+    without a norm, so untrained features all point nearly the same way; their cosines after an MLP
+    would differ in the third digit, targets would be uniform, and a short run would learn nothing.
+    """
 
     def __init__(self, dim: int, hidden: int, out: int, prototypes: int) -> None:
         super().__init__()
@@ -67,8 +77,23 @@ class Head(nn.Module):
         Prototypes count by direction only (weight normalisation with a gain of 1), so that no
         prototype can win by growing.
         """
+        x = standardised(x)
         z = self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(x)))))
         return F.linear(F.normalize(z, dim=-1), F.normalize(self.prototypes, dim=-1))
+
+
+def standardised(x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
+    """Rows less their mean, in standard deviations, over the rows of all processes; in full precision.
+
+    A channel that never changes, and a single row, become zeros.
+    """
+    x = full(x)
+    rows = tuple(range(x.ndim - 1))
+    sums = total(torch.cat([x.sum(rows), x.new_tensor([float(x[..., 0].numel())])]))
+    count = sums[-1].clamp(min=1)
+    x = x - sums[:-1] / count
+    variance = total(x.square().sum(rows)) / count
+    return x / (variance + SMALLEST_VARIANCE).sqrt()
 
 
 class Projector(nn.Module):

@@ -7,7 +7,14 @@ import torch
 from torch.nn.functional import gelu
 
 from skysense.errors import EncoderError
-from skysense.pretrain.heads import FUSED, GRANULARITIES, Head, HeadConfig, Heads
+from skysense.pretrain.heads import (
+    FUSED,
+    GRANULARITIES,
+    SMALLEST_VARIANCE,
+    Head,
+    HeadConfig,
+    Heads,
+)
 
 CONFIG = HeadConfig(hidden=8, out=6, prototypes=5)
 
@@ -16,10 +23,10 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_head_is_three_layers_a_sphere_and_unit_prototypes():
+def test_head_is_standardised_three_layers_a_sphere_and_unit_prototypes():
     head = Head(4, 8, 6, 5).double()
     x = torch.randn(7, 4, dtype=torch.float64, generator=generator())
-    z = x
+    z = (x - x.mean(0)) / (x.var(0, correction=0) + SMALLEST_VARIANCE).sqrt()
     for layer in (head.fc1, head.fc2):
         z = gelu(z @ layer.weight.T + layer.bias)
     z = z @ head.fc3.weight.T + head.fc3.bias

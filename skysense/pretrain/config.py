@@ -1,0 +1,147 @@
+"""Every choice of a pre-training run in one frozen dataclass, and what we start from.
+
+The paper fixes the losses, the teacher as a moving average, 20 Sentinel-2 and 10 Sentinel-1 dates, a
+batch of 240 and 875,000 steps; it leaves out rates, temperatures, heads and schedules. What stands
+here for those is a choice of ours, with its reason beside it.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from skysense.errors import EncoderError
+from skysense.model.config import PRESETS, PrototypeConfig, SkySenseConfig
+from skysense.pretrain.augment import AugmentConfig
+from skysense.pretrain.heads import HeadConfig
+from skysense.pretrain.losses import LossConfig
+from skysense.pretrain.views import ViewConfig
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One run. Sizes of steps and batches are global: over all processes.
+
+    Attributes:
+        model: The network that learns.
+        steps: Optimiser steps.
+        batch: Pairs of views per backward pass.
+        accumulate: Backward passes per step.
+        rate: Highest learning rate of AdamW.
+        last_rate: Learning rate at the end of the cosine, as a share of `rate`.
+        warmup: Share of the steps in which the rate rises from 0.
+        decay: Weight decay of matrices; vectors, tokens, positions and tables have none.
+        clip: Largest norm of the gradient.
+        teacher: Momentum of the teacher at the start; it rises to 1 along a cosine. 0.996 is usual
+            for hundreds of thousands of steps; a run of thousands needs a teacher that follows.
+        temperature: Temperature of the teacher's targets at the start and after the warm-up.
+        temperature_warmup: Share of the steps over which it rises.
+        precision: "bfloat16" (mixed) or "float32".
+        checkpoint: Whether activations are recomputed in the backward pass to save memory.
+        seed: Of weights, views, augmentations and stochastic depth.
+        views: Crops, dates and matched positions.
+        augment: What is done to pixels.
+        heads: Sizes of the projection heads.
+        loss: Weights and temperatures of the losses.
+    """
+
+    model: SkySenseConfig
+    steps: int = 3000
+    batch: int = 16
+    accumulate: int = 1
+    rate: float = 1e-3
+    last_rate: float = 0.01
+    warmup: float = 0.08
+    decay: float = 0.04
+    clip: float = 3.0
+    teacher: float = 0.99
+    temperature: tuple[float, float] = (0.04, 0.07)
+    temperature_warmup: float = 0.2
+    precision: str = "bfloat16"
+    checkpoint: bool = False
+    seed: int = 0
+    views: ViewConfig = field(default_factory=ViewConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    heads: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be a run."""
+        problems = [
+            f"{name}={getattr(self, name)!r} must be at least 1"
+            for name in ("steps", "batch", "accumulate")
+            if getattr(self, name) < 1
+        ]
+        problems += [
+            f"{name}={getattr(self, name)!r} must lie between 0 and 1"
+            for name in ("last_rate", "warmup", "teacher", "temperature_warmup")
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        problems += [
+            f"{name}={getattr(self, name)!r} must be positive"
+            for name in ("rate", "clip")
+            if not getattr(self, name) > 0
+        ]
+        if self.precision not in ("bfloat16", "float32"):
+            problems.append(f'precision={self.precision!r} is not "bfloat16" or "float32"')
+        if problems:
+            raise EncoderError(f"This run cannot be made: {'; '.join(problems)}.")
+
+
+#: Parts of learning that an ablation leaves out, as `--without` names them.
+PARTS = ("pixel", "object", "image", "alignment", "prototypes")
+
+
+def pretraining(name: str) -> PretrainConfig:
+    """The run that belongs to a model preset.
+
+    `tiny` is what the shipped weights were made with. `base` and `paper` keep the paper's published
+    sizes where there are any and were never run to the end by us.
+
+    Raises:
+        EncoderError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise EncoderError(f"There is no model {name!r} to train; there are {', '.join(PRESETS)}.")
+    network = PRESETS[name]
+    if name == "tiny":
+        banks = PrototypeConfig(context=True, cells=1024, count=16)
+        network = replace(network, prototypes=banks)
+        return PretrainConfig(network, views=ViewConfig(cells=banks.cells))
+    banks = PrototypeConfig(context=True, cells=4096, count=100, dim=512 if name == "paper" else 0)
+    network = replace(network, prototypes=banks)
+    return PretrainConfig(
+        network,
+        steps=875_000,
+        batch=240,
+        rate=2e-4,
+        warmup=0.01,
+        teacher=0.996,
+        temperature_warmup=0.03,
+        checkpoint=True,
+        views=ViewConfig(
+            sizes=((64, 1.0),),
+            hr_sizes=((64, 1.0),),
+            dates=(("hr", 1), ("s2", 20), ("s1", 10)),
+            cells=banks.cells,
+        ),
+        heads=HeadConfig(hidden=2048, out=256, prototypes=65_536),
+    )
+
+
+def without(config: PretrainConfig, parts: tuple[str, ...]) -> PretrainConfig:
+    """The same run without some parts of learning, for an ablation.
+
+    Args:
+        config: A run.
+        parts: Of `PARTS`.
+
+    Raises:
+        EncoderError: For a part that does not exist.
+    """
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise EncoderError(
+            f"{', '.join(unknown)} cannot be left out; {', '.join(PARTS)} can be."
+        )
+    if "prototypes" in parts:
+        network = replace(config.model, prototypes=PrototypeConfig())
+        config = replace(config, model=network, views=replace(config.views, cells=0))
+    weights = {part: 0.0 for part in parts if part != "prototypes"}
+    return replace(config, loss=replace(config.loss, **weights))

@@ -1,0 +1,239 @@
+"""The training loop: plain, resumable, and honest about where its time goes."""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skysense.encoders import best_device
+from skysense.errors import Cancelled, EncoderError
+from skysense.pretrain import parallel, processes
+from skysense.pretrain.config import PretrainConfig
+from skysense.pretrain.data import Place, fingerprint, open_places
+from skysense.pretrain.heads import FUSED, Heads
+from skysense.pretrain.journal import cut_log, line_of, opening, sentence, write_line
+from skysense.pretrain.loader import Loader
+from skysense.pretrain.schedule import rates
+from skysense.pretrain.state import load_state, save_state
+from skysense.pretrain.step import Student, follow, look
+from skysense.pretrain.views import Pair
+from skysense.weights import build_model, save_checkpoint
+
+WEIGHTS = "weights"
+LICENCE = "Apache-2.0"
+
+WATCH = 10
+"""Signs of collapse are looked for every so many steps."""
+
+Report = Callable[[str], None]
+
+
+@dataclasses.dataclass
+class Run:
+    """What a run holds in memory."""
+
+    config: PretrainConfig
+    student: Student
+    teacher: Student
+    optimiser: torch.optim.Optimizer
+    device: torch.device
+    module: nn.Module
+    """The student as it is called: itself, or wrapped for several processes."""
+
+
+def begin(config: PretrainConfig, device: str | None = None, wrap: str = "ddp") -> Run:
+    """Student, teacher and optimiser, the same for the same seed.
+
+    Args:
+        config: The run.
+        device: The best there is if None.
+        wrap: How several processes work together: `ddp`, each with the whole model, or `fsdp`,
+            each with a share of it. One process needs neither.
+
+    Raises:
+        EncoderError: If the device is not there.
+    """
+    where = processes.join(best_device(device))
+    model = build_model(config.model, seed=config.seed).requires_grad_(True)
+    dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
+    generator = torch.Generator().manual_seed(config.seed)
+    heads = Heads({**dims, FUSED: config.model.dim}, config.heads, generator)
+    student = Student(model, heads).to(where)
+    teacher = copy.deepcopy(student).requires_grad_(False).eval()
+    if student.model.prototypes is not None:  # one bank, which follows the student
+        teacher.model.prototypes.share(student.model.prototypes)
+    if config.checkpoint:
+        processes.recompute(student)
+    module = processes.wrapped(student, wrap)
+    if wrap == "fsdp":
+        processes.wrapped(teacher, wrap)
+    matrices = [p for p in student.parameters() if p.ndim > 1 and min(p.shape) > 1]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in student.parameters() if id(p) not in chosen]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=config.rate,
+    )
+    return Run(config, student, teacher, optimiser, where, module)
+
+
+def make_step(run: Run, pairs: Iterator[Pair], step: int) -> dict[str, Any]:
+    """One optimiser step; what the log says of it, tensors still on their device.
+
+    Raises:
+        EncoderError: If the loss is not a number any more.
+    """
+    config, now = run.config, rates(run.config, step)
+    for group in run.optimiser.param_groups:
+        group["lr"] = now.rate
+    run.student.train()
+    torch.manual_seed(_seed(config.seed, step))  # stochastic depth, the same after a resume
+    kept: dict[str, list[Tensor]] = {}
+    waited, total, group = 0.0, torch.zeros((), device=run.device), ""
+    for part in range(config.accumulate):
+        begun = time.perf_counter()
+        pair = next(pairs).to(run.device)
+        waited += time.perf_counter() - begun
+        group = f"{pair.plan.group} {pair.plan.size}"
+        last = part == config.accumulate - 1
+        with processes.synchronised(run.module, last), _mixed(config, run.device):
+            with torch.no_grad():
+                seen = look(run.teacher.model, pair, 1)
+            loss, terms, fused = run.module(
+                pair, seen, run.teacher.heads, config.loss, now.temperature, step % WATCH == 0
+            )
+        (loss / config.accumulate).backward()
+        for name, value in terms.items():
+            kept.setdefault(name, []).append(value)
+        total += terms["loss"] / config.accumulate
+        if run.student.model.prototypes is not None:
+            run.student.model.prototypes.update(fused.float(), pair.cell, total=parallel.total)
+    if not bool(total.isfinite()):
+        raise EncoderError(
+            f"The loss is not a number at step {step + 1}. The last saved state is intact: go on "
+            f"from it with a lower rate than {config.rate:g}, or in float32."
+        )
+    norm = nn.utils.clip_grad_norm_(run.student.parameters(), config.clip)
+    run.optimiser.step()
+    run.optimiser.zero_grad(set_to_none=True)
+    follow(run.teacher, run.student, now.momentum)
+    means = {name: torch.stack(values).mean() for name, values in kept.items()}
+    return line_of(step, total, means, now, norm, group) | {"waiting": waited}
+
+
+def pretrain(
+    config: PretrainConfig,
+    data: str | Path,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    save_every: int = 250,
+    device: str | None = None,
+    wrap: str = "ddp",
+    report: Report = print,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Learn from places without labels; goes on where an earlier call for the same run stopped.
+
+    Args:
+        config: The run.
+        data: A folder of places that `prepare` wrote.
+        out: Folder of the run: `log.jsonl` (one line a step), the state, and at the end `weights`,
+            a checkpoint folder of the teacher that `load_encoder(..., path=)` reads.
+        workers: Processes that cut views ahead of the network; 0 = none.
+        save_every: Steps between saved states.
+        device: The best there is if None.
+        wrap: `ddp` or `fsdp`, for several processes started with `torchrun`.
+        report: Is told how it goes, in sentences.
+        cancelled: Asked after every step; true saves the state and stops.
+
+    Returns:
+        The folder of weights.
+
+    Raises:
+        EncoderError: If the loss is no number any more, or the device is not there.
+        StackError: If `data` holds no places that this run can use.
+        WeightsError: If `out` holds another run.
+        Cancelled: If `cancelled` said so; the state is saved.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    places = open_places(data)
+    run = begin(config, device, wrap)
+    facts = {"configuration": json.loads(json.dumps(dataclasses.asdict(config)))}
+    facts["data"] = fingerprint(data)
+    first = load_state(out, run.student, run.teacher, run.optimiser, facts)
+    lead = parallel.rank() == 0
+    if lead:
+        cut_log(out, first)
+        report(opening(config, places, first))
+    loader = Loader(
+        places,
+        config.views,
+        config.augment,
+        batch=config.batch,
+        steps=config.steps * config.accumulate,
+        seed=config.seed,
+        start_step=first * config.accumulate,
+        rank=parallel.rank(),
+        world=parallel.world(),
+        workers=workers,
+    )
+    pairs, since, waited = iter(loader), time.perf_counter(), 0.0
+    for step in range(first, config.steps):
+        begun = time.perf_counter()
+        line = make_step(run, pairs, step)
+        waited += line["waiting"]
+        done, stop = step + 1, cancelled()
+        if done % save_every == 0 or done == config.steps or stop:
+            save_state(out, done, run.student, run.teacher, run.optimiser, facts)
+        if lead:
+            line["seconds"] = round(time.perf_counter() - begun, 3)
+            write_line(out, line)
+            if done % 50 == 0 or done == config.steps:
+                spent = time.perf_counter() - since
+                report(sentence(config, line, done - first, spent, waited))
+        if stop:
+            raise Cancelled(f"Stopped after step {done} of {config.steps}; the state is saved.")
+    return _finish(run, places, out) if lead else out / WEIGHTS
+
+
+def _finish(run: Run, places: list[Place], out: Path) -> Path:
+    """Write the teacher, in half precision, as a checkpoint."""
+    folder = out / WEIGHTS
+    if folder.exists():
+        return folder
+    model = copy.deepcopy(run.teacher.model).half()
+    model.untrained = ""
+    sources = sorted({place.source or place.name for place in places if not place.synthetic})
+    made_up = any(place.synthetic for place in places)
+    save_checkpoint(
+        model,
+        folder,
+        licence=LICENCE,
+        source=f"{run.config.steps} steps of skysense pretrain {run.config.model.name}",
+        notes=(f"Imagery seen: {'; '.join(sources)}{'; synthetic scenes' if made_up else ''}.",),
+    )
+    return folder
+
+
+def _seed(seed: int, step: int) -> int:
+    """A seed of its own for every step."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def _mixed(config: PretrainConfig, device: torch.device) -> contextlib.AbstractContextManager:
+    """Mixed precision, where it is wanted."""
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=config.precision == "bfloat16", cache_enabled=False
+    )
