@@ -21,7 +21,6 @@ from scipy.special import logsumexp
 
 from skysense.analysis.pixels import (
     Places,
-    check_categorical,
     check_features,
     check_same_space,
     named,
@@ -31,7 +30,6 @@ from skysense.analysis.pixels import (
     table,
     tables,
 )
-from skysense.checks import number, seed_of, whole
 from skysense.errors import AnalysisError
 
 SAMPLE = 16_384
@@ -72,7 +70,8 @@ def sinkhorn(scores: np.ndarray, epsilon: float = 0.05, iterations: int = 3) -> 
             f"Scores of shape {scores.shape} are not a matrix (tokens, prototypes) of finite "
             "numbers. Leave out the pixels at which nothing was seen."
         )
-    epsilon, iterations = _positive(epsilon, iterations)
+    if not epsilon > 0 or iterations < 1:
+        raise AnalysisError(f"epsilon={epsilon}, iterations={iterations} must both be positive.")
     n, k = scores.shape
     logits = (scores - scores.max()) / epsilon
     if logits.min() < -EXP_RANGE:
@@ -116,14 +115,12 @@ def fit_prototypes(
         say what it was fitted on and how many prototypes were placed anew (`reseeded`).
 
     Raises:
-        AnalysisError: If there are fewer pixels than prototypes, places of two encoders, or a
-            setting is out of its range.
+        AnalysisError: If there are fewer pixels than prototypes, or places of two encoders.
     """
-    n = whole("n", n, 2, MOST_PROTOTYPES, AnalysisError)
-    momentum = number("momentum", momentum, 0, 0.999999, AnalysisError)
-    epochs = whole("epochs", epochs, 1, 10_000, AnalysisError)
-    seed = seed_of(seed, AnalysisError)
-    epsilon, iterations = _positive(epsilon, iterations)
+    if not 2 <= n <= MOST_PROTOTYPES:
+        raise AnalysisError(f"n={n} prototypes were asked for; use 2 to {MOST_PROTOTYPES:,}.")
+    if not 0 <= momentum < 1 or epochs < 1:
+        raise AnalysisError(f"momentum={momentum} must be in [0, 1) and epochs={epochs} positive.")
     places = named(features)
     parts = [part.values for part in tables(places, at_least=n).values()]
     share = max(SAMPLE // len(parts), n)
@@ -238,23 +235,20 @@ def usage(assigned: xr.DataArray) -> xr.DataArray:
     Raises:
         AnalysisError: If it is not a categorical field, or empty.
     """
-    categories = check_categorical(assigned)
+    categories = assigned.attrs.get("categories")
+    if assigned.attrs.get("kind") != "categorical" or not categories:
+        raise AnalysisError(
+            "usage() counts a categorical field, as assign() or cluster() give it; this one is "
+            f"{assigned.attrs.get('kind', 'of no kind')}."
+        )
     values = assigned.values[np.isfinite(assigned.values)].astype(int)
     if not len(values):
         raise AnalysisError("The field is empty: no pixel was assigned to anything.")
     counts = np.bincount(values, minlength=len(categories))
     attrs = {k: v for k, v in assigned.attrs.items() if k != "kind"}
     attrs |= {"long_name": "share of pixels", "units": "1", "pixels": len(values)}
-    coords = {"prototype": np.arange(len(counts)), "name": ("prototype", categories)}
+    coords = {"prototype": np.arange(len(counts)), "name": ("prototype", list(categories))}
     return xr.DataArray(counts / counts.sum(), coords, ("prototype",), attrs=attrs)
-
-
-def _positive(epsilon: float, iterations: int) -> tuple[float, int]:
-    """Settings of Sinkhorn, checked."""
-    return (
-        number("epsilon", epsilon, 1e-6, 1e6, AnalysisError),
-        whole("iterations", iterations, 1, 10_000, AnalysisError),
-    )
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -272,7 +266,7 @@ def check_bank(bank: xr.DataArray) -> None:
             f"A bank is a DataArray (prototype, feature), not {found}. "
             "fit_prototypes(features) makes one."
         )
-    if 0 in bank.shape or bank.dtype.kind not in "fiu" or not np.isfinite(bank.values).all():
+    if 0 in bank.shape or not np.isfinite(bank.values).all():
         raise AnalysisError("The bank is empty or holds values that are not finite numbers.")
 
 
