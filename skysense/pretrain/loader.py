@@ -42,9 +42,9 @@ def group_name(place: Place, config: ViewConfig) -> str:
 def groups(places: Sequence[Place], config: ViewConfig) -> list[Group]:
     """Places by group, with weights.
 
-    A group's default weight is the square root of the number of different views in it: the ground
-    of its places in views of the first size the config names, times their dates. Places that fit no
-    size are left out.
+    A group's default weight is the square root of what there is to see: the ground of its places in
+    views of the first size the config names, times the dates a view of them holds. What there is of
+    synthetic places counts apart, times `config.synthetic`. Places that fit no size are left out.
 
     Raises:
         EncoderError: If no place fits, or `config.weights` names no group or leaves none.
@@ -66,8 +66,9 @@ def groups(places: Sequence[Place], config: ViewConfig) -> list[Group]:
     found = []
     for name, inside in members.items():
         sensors = tuple(places[inside[0]].sensors)
-        views = sum(_views(places[index], config) for index in inside)
-        weight = config.weights.get(name, math.sqrt(views))
+        real = sum(_views(places[i], config) for i in inside if not places[i].synthetic)
+        made = sum(_views(places[i], config) for i in inside if places[i].synthetic)
+        weight = config.weights.get(name, math.sqrt(real) + config.synthetic * math.sqrt(made))
         found.append(Group(name, sensors, tuple(inside), weight))
     if not any(group.weight > 0 for group in found):
         raise EncoderError(f"weights leaves nothing to learn from: {config.weights}.")
@@ -242,10 +243,11 @@ def _fits(place: Place, size: int, config: ViewConfig) -> bool:
 
 
 def _views(place: Place, config: ViewConfig) -> float:
-    """About how many different views there are of a place, in views of the first size named."""
+    """What there is to see of a place: its ground in views of the first size, times their dates."""
     size = _sizes(tuple(place.sensors), config)[0][0]
     rows, columns = place.cells
-    dates = sum(len(each.doy) for each in place.sensors.values())
+    most = dict(config.dates)
+    dates = sum(min(most[key], len(each.doy)) for key, each in place.sensors.items())
     return max(1.0, rows * columns / size**2) * dates
 
 

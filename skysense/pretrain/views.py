@@ -79,12 +79,12 @@ class ViewConfig:
     series: int = 2
     """Dates of one sensor from which a place counts as a series."""
     synthetic: float = 0.5
-    """Share of the draws that synthetic places get in a group that has real ones too; the real
-    series are few and would drown.
+    """Share of the draws that synthetic places get in a group that has real ones too, and what
+    they count in the weight of a group: the real series are few and would drown.
     """
     weights: dict[str, float] = field(default_factory=dict)
-    """Weight by group name (`s2`, `s2+s1 series`, ...; 0 = never) where the default, the square
-    root of how many different views a group holds, is not wanted.
+    """Weight by group name (`s2`, `s2+s1 series`, ...; 0 = never) where the default of
+    `skysense.pretrain.loader.groups` is not wanted.
     """
     cells: int = 0
     """Number of cells the Earth is divided into for the prototypes; 0 = no prototypes."""

@@ -80,8 +80,8 @@ def test_places_are_grouped_by_sensors_and_by_having_several_dates(places):
         "s2": 1,
         "hr": 1,
     }
-    # three series of six dates of both sensors hold six times what three single pairs hold
-    assert found["s2+s1 series"].weight == pytest.approx(np.sqrt(6) * found["s2+s1"].weight)
+    # of a series a view holds three dates of one sensor and two of the other, of a pair one each
+    assert found["s2+s1 series"].weight == pytest.approx(np.sqrt(5 / 2) * found["s2+s1"].weight)
 
 
 def test_groups_are_drawn_as_often_as_their_weights_say(places):
