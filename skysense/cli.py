@@ -105,6 +105,52 @@ def convert(
 
 
 @app.command()
+def evaluate(
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER of a checkpoint; may be repeated.")
+    ] = None,
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Name of an encoder that comes with us; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page; numbers go beside it.")] = Path(
+        "docs/evaluation.md"
+    ),
+    shared: Annotated[Path, typer.Option(help="Folder with labelled sets.")] = Path("../shared"),
+    recipes: Annotated[Path, typer.Option(help="Folder of recipes with labels.")] = Path(
+        "tests/recipes"
+    ),
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Numbers of another run to show beside these.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Only tasks with this in the name.")
+    ] = None,
+    untrained: Annotated[
+        bool, typer.Option(help="Also run each trained network with random weights.")
+    ] = True,
+    cache: Annotated[Path | None, typer.Option(help="Where finished scores are kept.")] = None,
+    device: Annotated[str, typer.Option(help="cuda, mps or cpu; the best if left out.")] = "",
+) -> None:
+    """Score encoders on every labelled place at hand, beside null models that know nothing."""
+    from skysense.evaluation.command import run
+
+    named = encoder if encoder is not None else [] if checkpoint else ["skysense-tiny"]
+    said = run(
+        encoders=named,
+        checkpoints=checkpoint or [],
+        out=out,
+        shared=shared,
+        recipes=recipes,
+        merge=merge or [],
+        only=task or [],
+        untrained=untrained,
+        cache=cache,
+        device=device or None,
+    )
+    typer.echo(f"written: {said}")
+
+
+@app.command()
 def export(
     features: Annotated[Path, typer.Argument(help="Features written by `skysense embed`.")],
     out: Annotated[Path, typer.Option(help=".tif or .zarr; with --groups also .geojson.")],

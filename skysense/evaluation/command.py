@@ -1,0 +1,181 @@
+"""`skysense evaluate`: from names of weights to a page and a file of numbers."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+
+from skysense.encoders import Encoder, SkySenseEncoder, load_encoder
+from skysense.errors import AnalysisError, EncoderError
+from skysense.evaluation.outputs import Network, architecture, untrained_twin
+from skysense.evaluation.places import find_tasks
+from skysense.evaluation.run import evaluate, from_json, merged, to_json
+from skysense.evaluation.table import page
+from skysense.evaluation.tasks import Skipped
+from skysense.weights import load_checkpoint
+
+DATA_LIST = "data.json"
+"""What training saw, in the folder of a checkpoint: a list of texts or objects, one per place (or an
+object whose `places` is such a list, as `skysense.pretrain` writes in its index)."""
+
+KEEP = "<!-- kept by `skysense evaluate` -->"
+"""What follows this line of the page is kept when it is written anew."""
+
+
+def run(
+    *,
+    encoders: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
+    out: Path = Path("docs/evaluation.md"),
+    shared: Path = Path("../shared"),
+    recipes: Path = Path("tests/recipes"),
+    merge: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    untrained: bool = True,
+    cache: Path | None = None,
+    device: str | None = None,
+) -> str:
+    """Evaluate and write the page; returns a sentence.
+
+    Args:
+        encoders: Names that `load_encoder` knows.
+        checkpoints: NAME=FOLDER each, from `skysense convert` or training.
+        out: The page; the numbers go beside it as `.json`.
+        shared: Folder of labelled sets.
+        recipes: Folder of recipes with labels.
+        merge: Numbers of other runs to show beside these.
+        only: Words one of which the name of a task must hold.
+        untrained: Whether each trained network's untrained twin is run.
+        cache: Where finished scores are kept.
+        device: As `load_encoder`.
+
+    Raises:
+        AnalysisError: If nothing can be evaluated.
+        EncoderError, WeightsError: If an encoder cannot be loaded.
+    """
+    started = time.perf_counter()
+    models = _models(encoders, checkpoints, device)
+    if untrained:
+        models += _twins(models)
+    tasks, skipped = find_tasks(shared, recipes)
+    if only:
+        kept = [t for t in tasks if any(word.lower() in t.name.lower() for word in only)]
+        skipped += [Skipped(t.name, "not asked for") for t in tasks if t not in kept]
+        tasks = kept
+    for each in skipped:
+        _say(f"skipped: {each.name}: {each.reason}")
+    if not tasks:
+        raise AnalysisError(
+            f"There is nothing to evaluate: no labelled place under {shared} or {recipes}"
+            f"{' with ' + ' or '.join(only) + ' in its name' if only else ''}."
+        )
+    cache = user_cache_path("skysense") / "evaluation" if cache is None else cache
+    records, impossible = evaluate(models, tasks, cache=cache, say=_say)
+    for each in impossible:
+        _say(f"skipped: {each.name}: {each.reason}")
+    others = [from_json(path.read_text(encoding="utf-8")) for path in merge]
+    records = merged(*others, records)
+    took = time.perf_counter() - started
+    facts = [_facts(models), f"This run took {took / 60:.0f} minutes ({_machine()})."]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kept = ""
+    if out.exists() and KEEP in (before := out.read_text(encoding="utf-8")):
+        kept = KEEP + before.split(KEEP, 1)[1]
+    out.write_text(page(records, tasks, skipped + impossible, facts, kept), encoding="utf-8")
+    numbers = out.with_suffix(".json")
+    numbers.write_text(to_json(records, skipped + impossible), encoding="utf-8")
+    return f"{len(records)} rows of {len(tasks)} tasks in {out} and {numbers}"
+
+
+def _models(
+    encoders: Sequence[str], checkpoints: Sequence[str], device: str | None
+) -> list[Network | Encoder]:
+    models: list[Network | Encoder] = []
+    for name in encoders:
+        encoder = load_encoder(name, device=device, precision="float32")
+        if isinstance(encoder, SkySenseEncoder):
+            models.append(Network(encoder, seen=() if encoder.untrained else None))
+    for text in checkpoints:
+        name, _, folder = text.partition("=")
+        if not name or not folder:
+            raise EncoderError(f"{text!r} is not NAME=FOLDER, such as v1=weights/skysense-v1.")
+        models.append(network_of(Path(folder), name, device))
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise EncoderError(f"Two encoders have one name among {', '.join(names)}; name them apart.")
+    return models
+
+
+def network_of(folder: Path, name: str, device: str | None = None) -> Network:
+    """A checkpoint folder of any size, with the list of what its training saw if there is one.
+
+    Raises:
+        WeightsError: If the folder holds no complete, safe checkpoint.
+    """
+    loaded = load_checkpoint(folder)
+    encoder = SkySenseEncoder(
+        loaded.model,
+        name=name,
+        weights=loaded.weights,
+        licence=loaded.licence,
+        notes=loaded.notes,
+        device=device,
+    )
+    return Network(encoder, seen=() if encoder.untrained else places_seen(folder))
+
+
+def places_seen(folder: Path) -> list[str] | None:
+    """What the training of a checkpoint saw, one text per place; None without `data.json`.
+
+    Raises:
+        AnalysisError: If the file is there and is no such list.
+    """
+    file = folder / DATA_LIST
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AnalysisError(f"{file} is not JSON: {error}.") from error
+    places = content.get("places") if isinstance(content, dict) else content
+    if not isinstance(places, list):
+        raise AnalysisError(f"{file} must be a list of places, or an object with a list `places`.")
+    return [each if isinstance(each, str) else json.dumps(each) for each in places]
+
+
+def _twins(models: list[Network | Encoder]) -> list[Network]:
+    """One untrained network for every architecture among the trained ones."""
+    twins: dict[str, Network] = {}
+    for model in models:
+        if isinstance(model, Network) and not model.encoder.untrained:
+            form = architecture(model)
+            if form not in twins:
+                preset = model.model.config.name
+                name = "untrained" if not twins else f"untrained {preset} {len(twins) + 1}"
+                twins[form] = untrained_twin(model, name)
+            model.null = twins[form].name
+    return list(twins.values())
+
+
+def _facts(models: Sequence[Network | Encoder]) -> str:
+    """Who was evaluated."""
+    said = [
+        f"{m.name} ({m.weights.split(':')[0]}:{m.weights.split(':')[-1][:12]}, {m.encoder.licence})"
+        for m in models
+        if isinstance(m, Network)
+    ]
+    return f"Networks: {'; '.join(said)}." if said else "No network was evaluated."
+
+
+def _machine() -> str:
+    where = "a GPU" if torch.cuda.is_available() else "no GPU"
+    return f"{torch.get_num_threads()} threads, {where}, torch {torch.__version__}"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

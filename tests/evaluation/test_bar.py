@@ -1,0 +1,75 @@
+"""The bar says pass or fail, and by how much."""
+
+import numpy as np
+import pytest
+
+from skysense.evaluation.bar import interval, verdicts
+from skysense.evaluation.run import Record
+from skysense.evaluation.table import page
+
+
+def record(network, output, task, value, *, sensors="s2+s1", seen="no", untrained=False):
+    scores = {"shots": [value + d for d in (-0.01, 0.0, 0.01, 0.0, 0.0)]}
+    null = "untrained" if network == "ours" else ""
+    return Record(
+        network, output, sensors, task, task, "pixels", False, seen, untrained, "w", null, "", scores
+    )
+
+
+def runs(ours, seen_site="yes"):
+    made = []
+    for task, seen in (("a", seen_site), ("b", "no")):
+        made += [
+            record("none", "raw", task, 0.50),
+            record("none", "percentiles", task, 0.45),
+            record("untrained", "s2 tokens", task, 0.48, sensors="s2", untrained=True),
+            record("untrained", "fused", task, 0.25, untrained=True),
+            record("ours", "fused", task, ours[task], seen=seen),
+        ]
+    return made
+
+
+def test_a_network_that_beats_everything_passes():
+    found = verdicts(runs({"a": 0.55, "b": 0.52}))
+    assert [v.passed for v in found] == [True, True, True]
+    assert found[0].difference.value == pytest.approx(0.535 - 0.25)
+    assert found[1].difference.value == pytest.approx(0.035)
+    assert found[2].difference.value == pytest.approx(0.02)
+    assert [v.difference.tasks for v in found] == [2, 2, 1]
+
+
+def test_a_network_that_only_remembers_its_sites_fails_on_the_unseen_one():
+    found = verdicts(runs({"a": 0.70, "b": 0.40}))
+    assert [v.passed for v in found] == [True, True, False]
+    assert "raw dates" in found[2].detail
+
+
+def test_learning_less_than_the_margin_fails():
+    assert [v.passed for v in verdicts(runs({"a": 0.35, "b": 0.35}))] == [False, False, False]
+
+
+def test_unknown_training_data_never_pass_as_unseen():
+    records = [
+        r if r.network != "ours" else record("ours", "fused", r.task, 0.9, seen="unknown")
+        for r in runs({"a": 0.9, "b": 0.9})
+    ]
+    found = verdicts(records)
+    assert not found[-1].passed
+    assert "without a list" in found[-1].detail
+
+
+def test_interval_is_that_of_student():
+    mean = interval([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert mean.value == pytest.approx(0.3)
+    assert mean.half == pytest.approx(
+        2.776 * np.std([1, 2, 3, 4, 5], ddof=1) / 10 / 5**0.5, rel=1e-3
+    )
+
+
+def test_the_page_states_the_bar_and_who_saw_what():
+    text = page(runs({"a": 0.70, "b": 0.40}), [], [])
+    assert "**pass**" in text
+    assert "**FAIL**" in text
+    assert "imagery seen in training" in text
+    assert "| a | s2+s1 | yes |" in text
+    assert "| b | s2+s1 | no |" in text
