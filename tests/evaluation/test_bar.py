@@ -12,7 +12,19 @@ def record(network, output, task, value, *, sensors="s2+s1", seen="no", untraine
     scores = {"shots": [value + d for d in (-0.01, 0.0, 0.01, 0.0, 0.0)]}
     null = "untrained" if network == "ours" else ""
     return Record(
-        network, output, sensors, task, task, "pixels", False, seen, untrained, "w", null, "", scores
+        network,
+        output,
+        sensors,
+        task,
+        task,
+        "pixels",
+        False,
+        seen,
+        untrained,
+        "w",
+        null,
+        "",
+        scores,
     )
 
 

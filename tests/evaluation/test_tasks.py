@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from labelled import CLASSES, SIDE, fields, task
 from rasterio.transform import from_origin
+from safetensors.torch import save_file
 from test_cli import skysense as shell
 
 import skysense.pretrain
@@ -97,6 +98,13 @@ def test_patches_are_described_by_mean_and_deviation_of_their_cells():
     assert rows.tolist() == [[2, 1], [5, 0]]
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Two seeds and one draw of clicks: enough to see that the path is whole."""
+    monkeypatch.setattr("skysense.evaluation.splits.SEEDS", (0, 1))
+    monkeypatch.setattr("skysense.evaluation.splits.REPEATS", {1: 1, 5: 1, 20: 1})
+
+
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory):
     """A recipe of one Sentinel-2 image with labels, as a user would write it."""
@@ -123,20 +131,15 @@ def made_up(tmp_path_factory):
     return folder
 
 
-def test_a_converted_official_checkpoint_is_evaluated_like_any_other(
-    made_up, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("skysense.evaluation.splits.REPEATS", {1: 1, 5: 1, 20: 1})
+def test_a_converted_official_checkpoint_is_evaluated_like_any_other(made_up, tmp_path, quick):
     model = build_model("tiny", seed=3)
     parts = ("hr", "s2", "s1", "head_s2", "head_s1", "fusion")
-    import torch
-
     for part in parts:
         state = {to_official(part, k): v for k, v in getattr(model, part).state_dict().items()}
         if part == "s2":
             state["ctpe"] = model.calendar.table.detach()
-        torch.save(state, tmp_path / f"skysense_model_{part}.pth")
-    files = sorted(tmp_path.glob("*.pth"))
+        save_file(state, tmp_path / f"skysense_model_{part}.safetensors")
+    files = sorted(tmp_path.glob("*.safetensors"))
     convert(files, tmp_path / "v1", licence="research only", preset="tiny")
     (tmp_path / "v1" / "data.json").write_text('["made-up"]')
     out = tmp_path / "page.md"
@@ -159,7 +162,7 @@ def test_a_converted_official_checkpoint_is_evaluated_like_any_other(
     assert raw > np.mean(rows["none", "noise"]["scores"]["linear"]) + 0.2
 
 
-def test_runs_are_merged_into_one_table(made_up, tmp_path):
+def test_runs_are_merged_into_one_table(made_up, tmp_path, quick):
     options = {
         "recipes": made_up, "shared": tmp_path, "only": ["made-up"], "cache": tmp_path / "cache",
     }  # fmt: skip
