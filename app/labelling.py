@@ -64,7 +64,7 @@ class Labelling:
             self._remember()
             self.state.classes = [*self.state.classes, LabelClass(name)]
             self.state.active_class = len(names)
-            self.state.set_status("label", READY)
+            self.state.set_status("label", READY if "classes" in self.state.fields else EMPTY)
 
     def rename(self, number: int, name: str) -> None:
         """Give a class another name."""
@@ -73,7 +73,6 @@ class Labelling:
         if not name or name in others:
             self.refuse("A class needs a name of its own. Type it first.")
             return
-        self.state.set_status("label", READY)
         self._replace(number, LabelClass(name, self.state.classes[number].points))
 
     def add_point(self, lon: float, lat: float) -> None:

@@ -1,5 +1,6 @@
 """Classes of one's own: click places, see the segmentation grow, check it against a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import panel_material_ui as pmui
 
 from app.flow import Flow
 from app.panes.rows import Rows
+from app.state import EMPTY
 from app.words import block, safe, status_markup
 from skysense import view
 
@@ -17,7 +19,7 @@ class Label:
 
     def __init__(self, flow: Flow, folder: Path) -> None:
         self.flow, self.state, self._folder = flow, flow.state, folder
-        self._say = block(sizing_mode="stretch_width")
+        self._say = block(sizing_mode="stretch_width", min_height=58)  # what is below stands still
         self._rows = Rows(sizing_mode="stretch_width", margin=0)
         self._rows.on_pick = self._pick
         self._name = pmui.TextInput(label="Class name", size="small", width=180, max_length=40)
@@ -83,23 +85,26 @@ class Label:
             margin=(8, 8),
         )
         self.state.param.watch(self._show_rows, ["classes", "active_class"])
-        self.state.param.watch(self._show, ["statuses", "agreement", "features"])
+        self.state.param.watch(
+            self._show, ["statuses", "agreement", "features", "classes", "active_class"]
+        )
         self.state.param.watch(self._offer, ["place"])
         self._offer()
         self._show_rows()
         self._show()
 
     def _add(self, *_: Any) -> None:
-        self.flow.labels.add_class(self._name.value_input or "")
-        self._emptied()
+        self._with_name(self.flow.labels.add_class)
 
     def _rename(self, *_: Any) -> None:
-        self.flow.labels.rename(self.state.active_class, self._name.value_input or "")
-        self._emptied()
+        self._with_name(lambda name: self.flow.labels.rename(self.state.active_class, name))
 
-    def _emptied(self) -> None:
-        if self.state.status("label").kind != "failed":
-            self._name.param.update(value="", value_input="")
+    def _with_name(self, use: Callable[[str], None]) -> None:
+        """Use what was typed and empty the field, in one message: later it could erase new text."""
+        with pn.io.hold():
+            use(self._name.value_input or "")
+            if self.state.status("label").kind != "failed":
+                self._name.param.update(value="", value_input="")
 
     def _use_file(self, *_: Any) -> None:
         if not self._file.value:
@@ -135,14 +140,23 @@ class Label:
 
     def _show(self, *_: Any) -> None:
         state = self.state
+        status = state.status("label")
         self._say.object = status_markup(
-            state.status("label"),
-            "Choose a class below and click the map where you are sure of it. Two classes with a "
-            "click each are enough to begin."
-            if state.features is not None
-            else "Encode the place first.",
+            EMPTY if status.kind == "ready" else status, self._what_to_do()
         )
         self._score.object = self._scored()
+
+    def _what_to_do(self) -> str:
+        state = self.state
+        if state.features is None:
+            return "Encode the place first."
+        if "classes" in state.fields and state.active_class < len(state.classes):
+            name = state.classes[state.active_class].name
+            return f"Clicks on the map belong to “{name}”; the map of classes follows them."
+        return (
+            "Choose a class below and click the map where you are sure of it. Two classes with a "
+            "click each are enough to begin."
+        )
 
     def _scored(self) -> str:
         found = self.state.agreement

@@ -29,34 +29,37 @@ class Rows(JSComponent):
       const list = document.createElement('div')
       list.className = 'list'
       list.setAttribute('role', 'listbox')
+      const part = (parent, name) => {
+        const made = document.createElement('span')
+        made.className = name
+        parent.append(made)
+        return made
+      }
+      const add = (number) => {
+        const item = document.createElement('button')
+        item.setAttribute('role', 'option')
+        for (const name of ['square', 'name', 'bar', 'note']) part(item, name)
+        part(item.children[2], 'fill')
+        item.onclick = () => model.send_msg({ pick: number })
+        list.append(item)
+      }
+      const show = (row, item) => {
+        const [square, name, bar, note] = item.children
+        item.className = row.active ? 'item active' : 'item'
+        item.setAttribute('aria-selected', row.active ? 'true' : 'false')
+        item.title = row.tip || ''
+        square.style.background = row.colour
+        name.textContent = row.name
+        bar.firstChild.hidden = row.share === undefined
+        bar.firstChild.style.width = (100 * (row.share || 0)).toFixed(1) + '%'
+        bar.firstChild.style.background = row.colour
+        note.textContent = row.note || ''
+      }
+      // in place: a row that was replaced while it is pressed would lose the click, and the focus
       const draw = () => {
-        list.replaceChildren(...model.rows.map((row, number) => {
-          const item = document.createElement('button')
-          item.className = row.active ? 'item active' : 'item'
-          item.setAttribute('role', 'option')
-          item.setAttribute('aria-selected', row.active ? 'true' : 'false')
-          item.title = row.tip || ''
-          const square = document.createElement('span')
-          square.className = 'square'
-          square.style.background = row.colour
-          const name = document.createElement('span')
-          name.className = 'name'
-          name.textContent = row.name
-          const bar = document.createElement('span')
-          bar.className = 'bar'
-          if (row.share !== undefined) {
-            const fill = document.createElement('span')
-            fill.style.width = (100 * row.share).toFixed(1) + '%'
-            fill.style.background = row.colour
-            bar.append(fill)
-          }
-          const note = document.createElement('span')
-          note.className = 'note'
-          note.textContent = row.note || ''
-          item.append(square, name, bar, note)
-          item.onclick = () => model.send_msg({ pick: number })
-          return item
-        }))
+        while (list.children.length > model.rows.length) list.lastChild.remove()
+        while (list.children.length < model.rows.length) add(list.children.length)
+        model.rows.forEach((row, number) => show(row, list.children[number]))
       }
       draw()
       model.on('rows', draw)
@@ -75,7 +78,8 @@ class Rows(JSComponent):
         .item.active {{ background: #e2eff3; font-weight: 500; }}
         .square {{ width: 12px; height: 12px; border-radius: 3px;
                   box-shadow: inset 0 0 0 1px rgba(0,0,0,.18); }}
-        .bar span {{ display: block; height: 8px; border-radius: 4px; min-width: 1px; }}
+        .fill {{ display: block; height: 8px; border-radius: 4px; min-width: 1px; }}
+        .fill[hidden] {{ display: none; }}
         .name {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 190px; }}
         .note {{ color: {QUIET}; font-variant-numeric: tabular-nums; }}
         """

@@ -7,20 +7,9 @@ import sys
 import threading
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SLOW = 60_000
 """Longest wait for anything (ms): test machines are busy."""
 
@@ -108,6 +97,16 @@ class Visitor:
 
     def addresses(self):
         return [picture.get_attribute("src") for picture in self.pictures.all()]
+
+    def layer(self, other_than=None):
+        """Address of the layer on top of the true colour, once it is drawn."""
+        for _ in range(SLOW // 200):
+            shown = self.addresses()
+            if len(shown) > 1 and shown[1] != other_than:
+                self.pictures.nth(1).evaluate("picture => picture.decode()")
+                return shown[1]
+            self.page.wait_for_timeout(200)
+        raise AssertionError(f"no other layer than {other_than} among {self.addresses()}")
 
     def press(self, text):
         # the name of an icon stands before the text of its button
