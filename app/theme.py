@@ -24,7 +24,11 @@ THEME: dict[str, Any] = {
         "MuiTab": {"styleOverrides": {"root": {"textTransform": "none", "minHeight": 44}}},
         "MuiTabs": {"styleOverrides": {"root": {"minHeight": 44}}},
         # a tooltip must never lie between the mouse and what it is about
-        "MuiTooltip": {"defaultProps": {"disableInteractive": True, "enterDelay": 600}},
+        "MuiTooltip": {
+            "defaultProps": {"disableInteractive": True, "enterDelay": 600},
+            # one of a button would be as narrow as the button
+            "styleOverrides": {"tooltip": {"width": "max-content", "maxWidth": 260}},
+        },
         "MuiButton": {"defaultProps": {"disableElevation": True}},
     },
 }
@@ -38,7 +42,13 @@ SEGMENTS = {"& .MuiToggleButton-root": {"whiteSpace": "nowrap", "px": 1.1, "py":
                                         "fontSize": "12.5px", "lineHeight": 1.5}}  # fmt: skip
 """Looks of a row of buttons of which one is on."""
 
-MAP_CSS = """
+MAP_CSS = (
+    f"""
+:host {{ --jp-layout-color1: #ffffff; --jp-layout-color2: {GROUND}; --jp-layout-color3: {GROUND};
+        --jp-ui-font-color1: {INK}; --jp-ui-font-color2: {INK}; --jp-ui-font-color3: {QUIET};
+        --jp-border-color1: {LINE}; --jp-border-width: 1px; }}  /* what JupyterLab would say */
+"""
+    + """
 img.leaflet-image-layer[src$="-veil"] { filter: brightness(0) invert(0.93); }
 .leaflet-container { background: #d1e0e8; font-family: inherit; }
 img.leaflet-image-layer[src*="#crisp"] { image-rendering: pixelated; }
@@ -47,15 +57,24 @@ img.leaflet-tile { width: 257px !important; height: 257px !important;
 :host(:not(.drawing)) .leaflet-draw { display: none; }
 .leaflet-control-attribution { font-size: 10px; }
 """
+)
 
 TEXT_CSS = f"""
 :host {{ color: {INK}; font: 13px/1.45 Roboto, "DejaVu Sans", sans-serif; }}
 .quiet {{ color: {QUIET}; }}
-.row {{ display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; }}
-.chip {{ display: inline-flex; align-items: center; gap: 5px; white-space: nowrap; }}
-.swatch {{ width: 12px; height: 12px; border-radius: 3px; display: inline-block;
+.row {{ display: flex; gap: 12px; align-items: center; height: 20px; white-space: nowrap; }}
+.row > * {{ min-width: 0; overflow: hidden; text-overflow: ellipsis; }}
+.legend {{ display: flex; flex-direction: column; height: 56px; }}
+.legend > * {{ flex: none; }}
+.legend .failed {{ padding: 1px 10px; line-height: 18px; max-height: 36px; overflow: hidden; }}
+.legend .credit {{ flex: 0 1 auto; overflow-y: auto; font-size: 11.5px; line-height: 17px; }}
+.chip {{ display: inline-flex; align-items: center; gap: 5px; }}
+.name {{ overflow: hidden; text-overflow: ellipsis; }}
+.swatch {{ width: 12px; height: 12px; border-radius: 3px; display: inline-block; flex: none;
            box-shadow: inset 0 0 0 1px rgba(0,0,0,.18); }}
-.ramp {{ width: 150px; height: 10px; border-radius: 3px; display: inline-block; }}
+.strip {{ display: inline-flex; gap: 3px; }}
+.strip .swatch {{ flex: 0 1 14px; min-width: 3px; }}
+.ramp {{ flex: none; width: 150px; height: 10px; border-radius: 3px; display: inline-block; }}
 .flag {{ background: {WARN_GROUND}; color: {WARN}; border-radius: 10px; padding: 0 8px;
          font-weight: 500; white-space: nowrap; }}
 .line {{ white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}

@@ -10,7 +10,8 @@ import panel_material_ui as pmui
 from app.state import Status
 from app.theme import TEXT_CSS
 
-MOST_SWATCHES = 12
+MOST_NUMBERED = 8
+"""More names that are only numbers apart do not fit in a line; their colours do."""
 
 
 def safe(text: object) -> str:
@@ -40,21 +41,25 @@ def status_markup(status: Status, empty: str) -> str:
     return ""
 
 
-def swatches(entries: Sequence[tuple[str, str]], most: int = MOST_SWATCHES) -> str:
-    """(label, hex colour) pairs as a row of little squares."""
-    shown = "".join(
-        f'<span class="chip"><span class="swatch" style="background:{safe(colour)}"></span>'
-        f"{safe(label)}</span>"
-        for label, colour in entries[:most]
+def swatches(entries: Sequence[tuple[str, str]]) -> str:
+    """(label, hex colour) pairs as one line of little squares with their names.
+
+    Of many numbered ones only the first and the last are named; the mouse names the others.
+    """
+    squares = [
+        f'<span class="swatch" title="{safe(label)}" style="background:{safe(colour)}"></span>'
+        for label, colour in entries
+    ]
+    names = [
+        f'<span class="name" title="{safe(label)}">{safe(label)}</span>' for label, _ in entries
+    ]
+    numbered = all(label.rpartition(" ")[2].isdigit() for label, _ in entries)
+    if numbered and len(entries) > MOST_NUMBERED:
+        return f'{names[0]}<span class="strip">{"".join(squares)}</span>{names[-1]}'
+    return "".join(
+        f'<span class="chip">{square}{name}</span>'
+        for square, name in zip(squares, names, strict=True)
     )
-    rest = entries[most:]
-    if rest:
-        squares = "".join(
-            f'<span class="swatch" title="{safe(label)}" style="background:{safe(colour)}"></span>'
-            for label, colour in rest
-        )
-        shown += f'<span class="chip">{squares}</span>'
-    return shown
 
 
 def flag(text: str) -> str:

@@ -62,7 +62,11 @@ class Compare:
         self._result.object = comparison_markup(found)
         self._bars.objects = [
             pn.pane.HoloViews(
-                view.usage(found.usage),
+                view.usage(found.usage).opts(
+                    toolbar=None,
+                    legend_position="top",
+                    fontsize={"xticks": "8px", "yticks": "11px", "legend": "11px"},
+                ),
                 sizing_mode="stretch_both",
                 min_height=220,
                 linked_axes=False,

@@ -112,8 +112,10 @@ class DateRail:
             "s1": pmui.IntSlider(label="Sentinel-1 dates", start=0, end=40, value=rule.s1),
             "hr": pmui.IntSlider(label="High-resolution images", start=0, end=3, value=rule.hr),
         }
-        first = pmui.DatePicker(label="Not before", value=_day(rule.first), clearable=True)
-        last = pmui.DatePicker(label="Not after", value=_day(rule.last), clearable=True)
+        first, last = (
+            pmui.DatePicker(label=label, value=_day(day), clearable=True, width=220)
+            for label, day in (("Not before", rule.first), ("Not after", rule.last))
+        )
 
         def apply(_: Any) -> None:
             self.state.dates = Dates(

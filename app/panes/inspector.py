@@ -14,7 +14,7 @@ class Inspector:
 
     def __init__(self, flow: Flow) -> None:
         self.state = flow.state
-        self.view = block(sizing_mode="stretch_width", height=30, margin=(2, 12))
+        self.view = block(sizing_mode="stretch_width", height=24, margin=(7, 12, 5, 12))
         self.state.param.watch(self._show, ["here", "fields", "features", "measured"])
         self._show()
 

@@ -124,16 +124,16 @@ class Legend:
             and self.state.basis_of not in ("", place.name)
         )
         self._text.object = (
-            f'<div class="row">{self._legend()}</div>'
-            f'<div class="quiet" style="font-size:11.5px;line-height:17px">{self._credit()}</div>'
+            f'<div class="legend">{self._legend()}'
+            f'<div class="quiet credit">{self._credit()}</div></div>'
         )
 
     def _legend(self) -> str:
         state = self.state
         if state.mode == DRAWING_PLACE:
             return (
-                "<b>Draw the new place:</b> choose the rectangle or the polygon at the top left of "
-                "the map, then draw. Inspect leaves this."
+                "<div><b>Draw the new place:</b> choose the rectangle or the polygon at the top left of "
+                "the map, then draw. Inspect leaves this.</div>"
             )
         if state.notice:
             whole = safe(state.notice)
@@ -147,10 +147,10 @@ class Legend:
         status = state.status(_PANE_OF.get(layer, layer))
         field = state.fields.get(layer)
         if layer == "colour":
-            return safe(self._shown_date())
+            return _line(safe(self._shown_date()))
         if field is None or status.kind == "failed":
             return status_markup(status, _WAITING.get(layer, "")) or "…"
-        return legend_markup(field, state.basis_of)
+        return _line(legend_markup(field, state.basis_of))
 
     def _shown_date(self) -> str:
         sensor, number = self.state.shown
@@ -175,15 +175,20 @@ class Legend:
         return " ".join([*map(flag, words), safe(" · ".join(parts))])
 
 
+def _line(markup: str) -> str:
+    return f'<div class="row">{markup}</div>'
+
+
 def legend_markup(field: Any, basis_of: str) -> str:
     """The legend of a field."""
     kind = field.attrs.get("kind")
     if kind == "rgb":
         of = f", fitted on {safe(basis_of)}" if basis_of else ""
-        return (
-            "<span>Three principal components of the features as red, green, blue; 2–98 % stretch"
-            f"{of}. Like colours, like features.</span>"
+        said = (
+            "Three principal components of the features as red, green, blue, stretched from 2 to "
+            f"98 %{of}"
         )
+        return f'<span title="{said}. Like colours, like features.">{said}</span>'
     if kind == "categorical":
         return swatches(view.legend(field))
     entries = view.legend(field)

@@ -213,10 +213,10 @@ class MapView:
     def _show_points(self, *_: param.parameterized.Event) -> None:
         colours = view.palette(len(self.state.classes))
         many = sum(len(each.points) for each in self.state.classes) > 60
-        self._points.point_style = {"radius": 2.5 if many else 5, "weight": 1 if many else 2}
+        size = (2.5, 1) if many else (5, 2)
         self._points.data = _collection(
             [
-                _point(place, colours[i])
+                _point(place, colours[i], *size)
                 for i, each in enumerate(self.state.classes)
                 for place in each.points
             ]
@@ -307,9 +307,11 @@ def _collection(features: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _point(place: tuple[float, float], colour: str) -> dict[str, Any]:
+def _point(place: tuple[float, float], colour: str, radius: float, weight: float) -> dict[str, Any]:
+    style = {"color": "#ffffff", "fillColor": colour, "fillOpacity": 1}
     return {
         "type": "Feature",
-        "properties": {"style": {"color": "#ffffff", "fillColor": colour, "fillOpacity": 1}},
+        # sizes too: the browser reads `point_style` once, when the layer is made
+        "properties": {"style": {**style, "radius": radius, "weight": weight}},
         "geometry": {"type": "Point", "coordinates": list(place)},
     }
