@@ -6,15 +6,19 @@ from pathlib import Path
 
 from skysense.errors import SkySenseError
 from skysense.evaluation import sets
-from skysense.evaluation.tasks import Images, Skipped, Task, images_of_stack
+from skysense.evaluation.tasks import BLOCK, Images, Skipped, Task, images_of_stack
 from skysense.sources import load_stack
 from skysense.sources.files_labels import VECTORS, read_labels
 from skysense.sources.recipe import Recipe, read_recipe
 from skysense.sources.synthetic import LICENCE, STYLES, scene
 from skysense.stack import sensors_of
 
-RESOLUTION = {"br-coast": 20, "tz-simiyu": 20, "dk-jutland": 20}
-"""Spacing of the cells of large places (m); 10 m elsewhere."""
+LARGE = ("br-coast", "tz-simiyu", "dk-jutland")
+"""Places of 2.2 km: cells of 20 m, and a checkerboard of `LARGE_BLOCK`."""
+
+LARGE_BLOCK = 480.0
+"""In m. Their maps are so smooth that with 160 m the nearest training cell alone, by position, names
+86 % (mean IoU) of tz-simiyu; with 480 m still 78 %, with 560 m 77 %, but rare classes run out."""
 
 UNFIT = {
     "de-lowersaxony-forest": "one class (silver fir) over its 60 m",
@@ -75,12 +79,12 @@ def _of_recipe(path: Path, recipe: Recipe) -> list[Task]:
     sensors = tuple(image.sensor for image in recipe.images)
     if not recipe.root.is_dir():
         raise SkySenseError(f"its folder {recipe.root} is not there")
-    resolution = RESOLUTION.get(path.stem, 10)
+    large = path.stem in LARGE
 
     @lru_cache(maxsize=1)
     def load() -> Images:
         labels = {name: read_labels(recipe, name) for name in names}
-        return images_of_stack(load_stack(source=str(path)), labels, resolution)
+        return images_of_stack(load_stack(source=str(path)), labels, 20 if large else 10)
 
     notes = {name: source.note for name, source in recipe.labels}
     return [
@@ -91,6 +95,7 @@ def _of_recipe(path: Path, recipe: Recipe) -> list[Task]:
             name,
             load,
             sensors,
+            block=LARGE_BLOCK if large else BLOCK,
             licence=recipe.licence,
             credit=recipe.credit,
             note=notes[name],

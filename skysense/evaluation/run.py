@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
+from torch import Tensor
 
 from skysense.encoders import Encoder
 from skysense.errors import AnalysisError, SkySenseError
@@ -23,7 +24,17 @@ from skysense.evaluation.outputs import (
     weightless,
 )
 from skysense.evaluation.splits import CLICKS, Draw, draws
-from skysense.evaluation.tasks import Images, Skipped, Task, encode, pooled, seen_by
+from skysense.evaluation.tasks import (
+    POSITION,
+    Images,
+    Skipped,
+    Task,
+    encode,
+    pooled,
+    position,
+    seen_by,
+)
+from skysense.sensors import SENSORS
 
 PROTOCOL = 1
 """Raised when scores of another version can no longer be compared; part of every cached name."""
@@ -140,7 +151,7 @@ def _site(
             continue
         started = time.perf_counter()
         chosen = [candidates[i] for i in waiting]
-        values = encode(images, bundle(chosen))
+        values = _values(images, chosen)
         encoded = time.perf_counter() - started
         first = 0
         for output, todo in zip(chosen, waiting.values(), strict=True):
@@ -162,6 +173,25 @@ def _site(
     return records, skipped
 
 
+def whereabouts(sensors: Sequence[str]) -> Output:
+    """The null model that knows only where a cell lies; an encoder is never told, so the run is."""
+
+    def look(*_: object) -> Tensor:
+        raise AnalysisError("The position of a cell is not in its pixels; see tasks.position.")
+
+    named = tuple(key for key in SENSORS if key in sensors)
+    return Output("position", named, POSITION, look, weights="position")
+
+
+def _values(images: Images, chosen: Sequence[Output]) -> np.ndarray:
+    """Features of several outputs side by side, (n, sum of dims)."""
+    read = [each for each in chosen if each.weights != "position"]
+    parts = [position(images)] if len(read) < len(chosen) else []
+    if read:
+        parts.append(encode(images, bundle(read)))
+    return np.concatenate(parts, axis=1)
+
+
 def _outputs(
     model: Network | Encoder | None, images: Images, sensors: Sequence[str]
 ) -> list[Output]:
@@ -169,7 +199,8 @@ def _outputs(
     dates = images.dates
     there = [key for key in sensors if key in dates]
     if model is None:
-        return weightless(there, dates)
+        place = [whereabouts(there)] if images.stack is not None else []
+        return [*place, *weightless(there, dates)]
     if isinstance(model, Network):
         return model.outputs(there)
     usable = [key for key in there if key in model.sensors]

@@ -22,6 +22,9 @@ from skysense.stack import sensors_of
 BLOCK = 160.0
 """Side of the squares of the checkerboard that separates training from test (m)."""
 
+POSITION = 10
+"""Number of features of `position`."""
+
 AT_ONCE = 8
 """Windows of a patch set that are encoded together."""
 
@@ -195,6 +198,17 @@ def encode(images: Images, encoder: Encoder) -> np.ndarray:
     if images.before:
         values = np.abs(values - _encoded(images.before, encoder, images.resolution))
     return values
+
+
+def position(images: Images) -> np.ndarray:
+    """Where each cell of a place lies, and nothing of what is seen there: (n, 10) float32.
+
+    Both coordinates with two harmonics each. Land cover is smooth, so knowing where one is goes far;
+    features that carry their place in the window (position embeddings do) profit from the same.
+    """
+    along = images.metres / np.maximum(images.metres.max(0), 1.0)
+    waves = [f(np.pi * k * along) for k in (1, 2) for f in (np.sin, np.cos)]
+    return np.concatenate([along, *waves], axis=1).astype(np.float32)
 
 
 def _encoded(windows: Sequence[Batch], encoder: Encoder, resolution: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from skysense.errors import AnalysisError
 from skysense.evaluation import probes
 from skysense.evaluation.outputs import noise
 from skysense.evaluation.run import evaluate, from_json, merged, questions, score, to_json
-from skysense.evaluation.tasks import Images, Labels, Task
+from skysense.evaluation.tasks import POSITION, Images, Labels, Task, position
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +172,15 @@ def test_the_noise_encoder_gives_noise_of_the_right_shape():
     assert values.shape == (SIDE**2, 64)
     assert abs(values.mean()) < 0.01
     assert values.std() == pytest.approx(1, abs=0.01)
+
+
+def test_knowing_only_the_position_is_a_null_model_of_its_own(scores):
+    record = scores[0]["none", "position", "s2+s1"]
+    chance = scores[0]["none", "noise", "s2+s1"]
+    assert (
+        mean(record, "shots20") < mean(chance, "shots20") + 0.1
+    )  # these fields are smaller than blocks
+    images = task().load()
+    values = position(images)
+    assert values.shape == (SIDE**2, POSITION)
+    assert len(np.unique(values, axis=0)) == SIDE**2
