@@ -319,6 +319,10 @@ class Prototypes(nn.Module):
         other._make_writable()
         self.bank, self.trained, self.usage = other.bank, other.trained, other.usage
 
+    def halve(self) -> None:
+        """Keep banks in half precision, as shipped weights are; an update makes them single again."""
+        self.bank, self.usage = self.bank.half(), self.usage.half()
+
     def _make_writable(self) -> None:
         """Single precision at least: less could not follow a momentum near 1."""
         if self.bank.element_size() < 4:

@@ -137,9 +137,7 @@ def without(config: PretrainConfig, parts: tuple[str, ...]) -> PretrainConfig:
         EncoderError: For a part that does not exist.
     """
     if unknown := sorted(set(parts) - set(PARTS)):
-        raise EncoderError(
-            f"{', '.join(unknown)} cannot be left out; {', '.join(PARTS)} can be."
-        )
+        raise EncoderError(f"{', '.join(unknown)} cannot be left out; {', '.join(PARTS)} can be.")
     if "prototypes" in parts:
         network = replace(config.model, prototypes=PrototypeConfig())
         config = replace(config, model=network, views=replace(config.views, cells=0))

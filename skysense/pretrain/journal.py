@@ -40,8 +40,9 @@ def cut_log(folder: Path, step: int) -> None:
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, oldest first; empty where there is none. A half line at the end,
-    which a kill leaves behind, is not one.
+    """The lines of a run's log, oldest first; empty where there is none.
+
+    A half line at the end, which a kill leaves behind, is not one.
 
     Raises:
         WeightsError: If a line before the last is no JSON.
@@ -51,7 +52,9 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
         return []
     lines = file.read_text(encoding="utf-8").split("\n")
     out = []
-    for number, text in enumerate(lines[:-1], 1):  # what stands after the last newline is unfinished
+    for number, text in enumerate(
+        lines[:-1], 1
+    ):  # what stands after the last newline is unfinished
         try:
             out.append(json.loads(text))
         except ValueError as error:

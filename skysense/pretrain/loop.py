@@ -26,7 +26,7 @@ from skysense.pretrain.step import Student, follow, look
 from skysense.pretrain.views import Pair
 from skysense.weights import build_model, save_checkpoint
 
-WEIGHTS = "weights"
+WEIGHTS, DATA = "weights", "data.json"
 LICENCE = "Apache-2.0"
 
 WATCH = 10
@@ -209,21 +209,33 @@ def pretrain(
 
 
 def _finish(run: Run, places: list[Place], out: Path) -> Path:
-    """Write the teacher, in half precision, as a checkpoint."""
+    """Write the teacher, in half precision, as a checkpoint, and beside it what it learnt from."""
     folder = out / WEIGHTS
     if folder.exists():
         return folder
     model = copy.deepcopy(run.teacher.model).half()
+    if model.prototypes is not None:
+        model.prototypes.halve()
     model.untrained = ""
-    sources = sorted({place.source or place.name for place in places if not place.synthetic})
-    made_up = any(place.synthetic for place in places)
+    made_up = sum(place.synthetic for place in places)
     save_checkpoint(
         model,
         folder,
         licence=LICENCE,
-        source=f"{run.config.steps} steps of skysense pretrain {run.config.model.name}",
-        notes=(f"Imagery seen: {'; '.join(sources)}{'; synthetic scenes' if made_up else ''}.",),
+        source=f"{run.config.steps} steps of `skysense pretrain {run.config.model.name}`, "
+        f"seed {run.config.seed}",
+        notes=(
+            f"Learnt without labels from {len(places) - made_up} real and {made_up} synthetic places.",
+        ),
     )
+    seen = [
+        {
+            name: getattr(place, name)
+            for name in ("name", "source", "credit", "licence", "synthetic")
+        }
+        for place in places
+    ]
+    (folder / DATA).write_text(json.dumps({"places": seen}, indent=1) + "\n", encoding="utf-8")
     return folder
 
 

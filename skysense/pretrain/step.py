@@ -18,8 +18,9 @@ from skysense.pretrain.views import FUSED_STEP, Pair
 
 
 class Student(nn.Module):
-    """The encoder that learns, with its heads; one module, so that `DistributedDataParallel` sees
-    every parameter at work in one forward pass.
+    """The encoder that learns, with its heads.
+
+    One module, so that `DistributedDataParallel` sees every parameter at work in one forward pass.
     """
 
     def __init__(self, model: SkySense, heads: Heads) -> None:
@@ -108,12 +109,22 @@ def matched(u: View, v: View, pair: Pair) -> tuple[Features, Features]:
             taken.append(_taken(values, seen, at[:, None].expand(-1, len(days), -1)))
         _join(key, taken, sides)
     taken = []
-    for view, at in zip((u, v), pair.cells, strict=True):
+    for view, at, offset in zip((u, v), pair.cells, (pair.offset_u, pair.offset_v), strict=True):
         values = view.fused.flatten(2).transpose(1, 2)  # b hw d
-        seen = values[..., 0].isfinite()
+        seen = _fused_somewhere(view, offset).flatten(1)
         taken.append(_taken(torch.where(seen[..., None], values, 0.0), seen, at))
     _join(FUSED, taken, sides)
     return Features(sides[0], pair.place), Features(sides[1], pair.place)
+
+
+def _fused_somewhere(view: View, offset: tuple[int, int]) -> Tensor:
+    """Which fused cells (b, h, w) saw a usable token; elsewhere fused features are NaN on purpose."""
+    seen = torch.zeros_like(view.fused[:, 0], dtype=torch.bool)
+    for key, valid in view.valid.items():
+        some = valid.any(1)  # b h w
+        row, column = offset
+        seen |= some[:, row::FUSED_STEP, column::FUSED_STEP] if key == "hr" else some
+    return seen
 
 
 def _taken(values: Tensor, seen: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

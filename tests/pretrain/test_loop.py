@@ -1,0 +1,236 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import RUN
+from stacks import file_stack
+
+from skysense.errors import Cancelled, EncoderError, WeightsError
+from skysense.pretrain import processes
+from skysense.pretrain.config import PRESETS, pretraining, without
+from skysense.pretrain.data import open_places
+from skysense.pretrain.journal import read_log
+from skysense.pretrain.loader import Loader
+from skysense.pretrain.loop import begin, make_step, pretrain
+from skysense.pretrain.prepare import prepare
+from skysense.pretrain.schedule import rates
+from skysense.pretrain.step import follow, look
+from skysense.weights import load_checkpoint
+
+SCRIPT = Path(__file__).parents[1] / "small_run.py"
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "places"
+    series = file_stack(240, 200, dates={"s2": 6, "s1": 5})
+    single = file_stack(160, 160, dates={"s2": 1, "s1": 1}, seed=1)
+    prepare([series, single], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(places, tmp_path_factory):
+    """A run of six steps that nothing interrupted."""
+    out = tmp_path_factory.mktemp("finished")
+    pretrain(RUN, places, out, workers=0, save_every=2, report=lambda _: None)
+    return out
+
+
+def tensors(out):
+    return load_checkpoint(out / "weights").model.state_dict()
+
+
+def assert_same_run(one, other):
+    mine, theirs = tensors(one), tensors(other)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[k], theirs[k]) for k in mine)
+    kept = [{k: v for k, v in line.items() if k not in ("seconds", "waiting")}
+            for line in read_log(one)]  # fmt: skip
+    again = [{k: v for k, v in line.items() if k not in ("seconds", "waiting")}
+             for line in read_log(other)]  # fmt: skip
+    assert kept == again
+
+
+def loader(places, **options):
+    given = {"batch": 4, "steps": 6, "seed": 0, **options}
+    return Loader(open_places(places), RUN.views, RUN.augment, **given)
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(places, finished, tmp_path):
+    asked = iter([False, False, True])
+    with pytest.raises(Cancelled, match="step 3 of 6"):
+        pretrain(RUN, places, tmp_path, workers=0, report=lambda _: None,
+                 cancelled=lambda: next(asked))  # fmt: skip
+    pretrain(RUN, places, tmp_path, workers=0, report=lambda _: None)
+    assert_same_run(finished, tmp_path)
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(places, tmp_path):
+    """SIGKILL after the first saved state, wherever the run is by then."""
+    command = [sys.executable, str(SCRIPT), str(places)]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = subprocess.Popen([*command, str(killed), "12"], env=alone)
+    while not (killed / "state.json").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with (killed / "log.jsonl").open("a") as log:
+        log.write('{"step": 99, "half a li')
+    for out in (killed, whole):
+        subprocess.run([*command, str(out), "12"], env=alone, check=True)
+    assert_same_run(whole, killed)
+
+
+def test_the_log_has_one_line_a_step_with_every_loss_and_sign_of_collapse(finished):
+    lines = read_log(finished)
+    assert [line["step"] for line in lines] == list(range(1, 7))
+    first = lines[0]
+    assert {"loss", "rate", "momentum", "gradient", "waiting", "seconds"} <= first.keys()
+    for name in ("fused/pixel", "fused/object", "fused/image", "fused/deviation", "fused/rank",
+                 "fused/overlap", "fused/pixel/entropy", "fused/pixel/agreement"):  # fmt: skip
+        assert name in first
+
+
+def test_a_finished_run_leaves_trained_half_precision_weights_that_say_what_they_saw(finished):
+    checkpoint = load_checkpoint(finished / "weights")
+    assert checkpoint.licence == "Apache-2.0"
+    assert "2 real and 0 synthetic" in checkpoint.notes[0]
+    assert not checkpoint.model.untrained
+    assert {t.dtype for t in checkpoint.model.state_dict().values()} == {torch.float16, torch.bool}
+    seen = json.loads((finished / "weights" / "data.json").read_text())["places"]
+    assert {place["licence"] for place in seen} == {"CC0-1.0"}
+
+
+def test_the_bank_of_the_cell_of_the_places_was_trained_and_no_other(finished):
+    banks = load_checkpoint(finished / "weights").model.prototypes
+    assert int(banks.trained.sum()) == 1
+    assert banks.bank[banks.trained].abs().sum() > 0
+    assert banks.bank[~banks.trained].abs().sum() == 0
+
+
+def test_another_configuration_does_not_go_on_with_this_run(places, finished):
+    other = dataclasses.replace(RUN, rate=2e-3)
+    with pytest.raises(WeightsError, match="another configuration"):
+        pretrain(other, places, finished, workers=0)
+
+
+def test_a_damaged_state_is_a_sentence(places, tmp_path):
+    pretrain(dataclasses.replace(RUN, steps=1), places, tmp_path, workers=0, report=lambda _: None)
+    (tmp_path / "state.safetensors").write_bytes(b"\0" * 64)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        pretrain(dataclasses.replace(RUN, steps=1), places, tmp_path, workers=0)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(places):
+    run = begin(RUN, "cpu")
+    with torch.no_grad():
+        run.student.model.s2.patch.bias.fill_(torch.nan)
+    with pytest.raises(EncoderError, match="lower rate"):
+        make_step(run, iter(loader(places)), 0)
+
+
+def test_accumulated_passes_make_one_step(places):
+    run = begin(dataclasses.replace(RUN, accumulate=2), "cpu")
+    pairs = iter(loader(places, steps=4))
+    make_step(run, pairs, 0)
+    assert next(pairs).plan.step == 2
+    assert {int(state["step"]) for state in run.optimiser.state.values()} == {1}
+
+
+def test_recomputed_activations_change_nothing(places):
+    pair, gradients = loader(places)[0], []
+    for again in (False, True):
+        run = begin(dataclasses.replace(RUN, checkpoint=again), "cpu")
+        with torch.no_grad():
+            seen = look(run.teacher.model, pair, 1)
+        loss, _, _ = run.student(pair, seen, run.teacher.heads, RUN.loss, 0.05)
+        loss.backward()
+        gradients.append([p.grad for p in run.student.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_mixed_precision_stays_near_single_precision(places):
+    losses = [
+        make_step(begin(dataclasses.replace(RUN, precision=p), "cpu"), iter(loader(places)), 0)[
+            "loss"
+        ]
+        for p in ("float32", "bfloat16")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_the_teacher_is_the_moving_average_of_the_student():
+    run = begin(RUN, "cpu")
+    before = run.teacher.model.fusion.input.weight.clone()
+    with torch.no_grad():
+        run.student.model.fusion.input.weight.add_(1.0)
+    follow(run.teacher, run.student, 0.75)
+    torch.testing.assert_close(run.teacher.model.fusion.input.weight, before + 0.25)
+
+
+def test_student_and_teacher_share_one_bank():
+    run = begin(RUN, "cpu")
+    assert run.teacher.model.prototypes.bank is run.student.model.prototypes.bank
+
+
+def test_learning_makes_two_views_of_a_place_agree(places):
+    run = begin(dataclasses.replace(RUN, steps=40, rate=3e-3), "cpu")
+    pairs = iter(loader(places, steps=40))
+    lines = [make_step(run, pairs, step) for step in range(40)]
+    agreed = [line["fused/pixel/agreement"] for line in lines]
+    assert sum(agreed[-10:]) > 1.5 * sum(agreed[:10])
+
+
+def test_rates_rise_fall_and_end_where_they_should():
+    run = dataclasses.replace(
+        RUN, steps=100, rate=1.0, warmup=0.1, last_rate=0.01, teacher=0.9,
+        temperature=(0.04, 0.08), temperature_warmup=0.5,
+    )  # fmt: skip
+    first, warm, middle, last = (rates(run, step) for step in (0, 9, 50, 99))
+    assert first.rate == pytest.approx(0.1)
+    assert warm.rate == pytest.approx(1.0)
+    assert middle.momentum == pytest.approx(0.95)
+    assert last.rate == pytest.approx(0.01, abs=1e-3)
+    assert (first.temperature, middle.temperature) == (0.04, pytest.approx(0.08))
+    assert first.momentum == 0.9 < last.momentum < 1
+
+
+def test_an_ablation_lacks_its_part_and_nothing_else():
+    plain = pretraining("tiny")
+    assert without(plain, ()) == plain
+    assert without(plain, ("object",)).loss == dataclasses.replace(plain.loss, object=0.0)
+    bankless = without(plain, ("prototypes",))
+    assert (bankless.model.prototypes.context, bankless.views.cells) == (False, 0)
+    assert dataclasses.replace(bankless, model=plain.model, views=plain.views) == plain
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_a_run(name):
+    assert pretraining(name).model.prototypes.context
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: pretraining("huge"), "no model 'huge'"),
+        (lambda: without(RUN, ("colour",)), "colour cannot be left out"),
+        (lambda: dataclasses.replace(RUN, steps=0), "at least 1"),
+        (lambda: dataclasses.replace(RUN, warmup=2.0), "between 0 and 1"),
+        (lambda: dataclasses.replace(RUN, rate=0.0), "positive"),
+        (lambda: dataclasses.replace(RUN, precision="int8"), "bfloat16"),
+        (lambda: processes.wrapped(torch.nn.Linear(1, 1), "zero"), "ddp, fsdp"),
+    ],
+)
+def test_impossible_runs_are_refused_in_a_sentence(call, sentence):
+    with pytest.raises(EncoderError, match=sentence):
+        call()
