@@ -27,7 +27,7 @@ from app.panes.mapview import Web
 from app.places import Place, demos, recipes_in
 from app.routes import routes
 from app.state import Choices, State
-from app.wire import leaving_is_no_error, send_what_panel_forgets
+from app.wire import leaving_is_no_error, leaving_is_no_news, send_what_panel_forgets
 from skysense.errors import SkySenseError
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,7 @@ def serve(
         )
     places = [*(places or demos()), *(recipes_in(recipes) if recipes else [])]
     send_what_panel_forgets()
+    leaving_is_no_news()
     site = Site(
         Web(OVERLAYS, prefix, checked_tiles(tiles), tiles_credit),
         places,

@@ -24,6 +24,16 @@ def leaving_is_no_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]
     loop.default_exception_handler(context)
 
 
+def leaving_is_no_news() -> None:
+    """Keep Bokeh and Panel from warning of each message that a visitor did not wait for."""
+    for name in ("bokeh.server.views.ws", panel_document.logger.name):
+        logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg != "Failed sending message as connection was closed"
+
+
 def send_what_panel_forgets() -> None:
     """Mend Panel, which may keep a change to itself until the next one.
 

@@ -10,7 +10,7 @@ from panel.io import document as panel_document
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
-from app.wire import leaving_is_no_error, send_what_panel_forgets
+from app.wire import leaving_is_no_error, leaving_is_no_news, send_what_panel_forgets
 
 
 @pytest.mark.parametrize("error", [WebSocketClosedError(), StreamClosedError()])
@@ -42,6 +42,16 @@ def test_every_other_error_of_a_forgotten_task_is_reported(caplog):
     asyncio.run(fail())
     assert "never retrieved" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_nobody_waited_for_is_not_warned_of_but_everything_else_is(caplog):
+    leaving_is_no_news()
+    bokeh = logging.getLogger("bokeh.server.views.ws")
+    bokeh.warning("Failed sending message as connection was closed")
+    bokeh.warning("Refusing websocket connection from Origin %r", "http://evil.example")
+    assert [record.message for record in caplog.records] == [
+        "Refusing websocket connection from Origin 'http://evil.example'"
+    ]
 
 
 class Browser:

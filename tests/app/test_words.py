@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from app.main import checked_prefix, checked_tiles
@@ -23,6 +25,19 @@ EVIL = '<img src=x onerror="alert(1)">'
 def test_no_text_can_become_markup(markup):
     assert "<img" not in markup
     assert "<script" not in markup
+
+
+def test_of_many_numbered_colours_the_ends_are_named_and_the_mouse_names_all():
+    markup = swatches([(f"prototype {n}", "#123456") for n in range(1, 65)])
+    assert markup.count('<span class="swatch"') == 64
+    assert re.findall(r'class="name"[^>]*>([^<]+)<', markup) == ["prototype 1", "prototype 64"]
+    assert 'title="prototype 30"' in markup
+
+
+def test_every_class_of_ones_own_is_named():
+    names = [f"crop {letter}" for letter in "abcdefghijkl"]
+    markup = swatches([(name, "#123456") for name in names])
+    assert re.findall(r'class="name"[^>]*>([^<]+)<', markup) == names
 
 
 def test_a_ready_pane_says_nothing():
