@@ -22,6 +22,7 @@ from pyproj import Transformer
 
 from skysense import __version__
 from skysense.batch import check_bands, to_batch
+from skysense.context import context_of
 from skysense.cost import Cost, estimate
 from skysense.dates import Dates, choose_dates
 from skysense.encoders import FIRST_CELL, STRIDES, Encoder
@@ -117,6 +118,7 @@ def embed(
     attrs = _provenance(chosen, encoder, sensors, grid)
     attrs |= {"device": str(encoder.device), "dtype": str(encoder.dtype).removeprefix("torch.")}
     attrs |= {"batch_size": size, "threads": torch.get_num_threads()}
+    attrs |= context_of(encoder, grid.lattice, windows)
     store = FeatureStore.create(out, encoder.dim, grid.geobox, attrs)
     todo = [w for w in windows if not store.has(w.core)]
     for batch in _batches(todo, size):
