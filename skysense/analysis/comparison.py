@@ -16,7 +16,8 @@ import pandas as pd
 import xarray as xr
 
 from skysense.analysis.pixels import named
-from skysense.analysis.prototypes import assign, unit
+from skysense.analysis.prototypes import assign, check_bank, unit
+from skysense.checks import seed_of, shown, whole
 from skysense.errors import AnalysisError
 
 BLOCK = 160.0
@@ -56,8 +57,10 @@ class Comparison:
             (source, target) float64, summing to 1.
         """
         for name in (region, other):
-            if name not in self.names:
-                raise AnalysisError(f"{name!r} was not compared; there are {list(self.names)}.")
+            if not isinstance(name, str) or name not in self.names:
+                raise AnalysisError(
+                    f"{shown(name)} was not compared; there are {list(self.names)}."
+                )
         plan = _plan(
             self.usage.sel(region=region).values, self.usage.sel(region=other).values, self.cost
         )
@@ -111,15 +114,17 @@ def compare(
         seed: Of those redraws.
 
     Raises:
-        AnalysisError: For fewer than two places, or features of different encoders.
+        AnalysisError: For fewer than two places, features of different encoders, no bank, fewer
+            than 20 redraws (they say nothing), or no seed.
     """
     if not isinstance(places, Mapping) or len(places) < 2:
         raise AnalysisError(
             "compare() needs at least two places as {name: features}; "
-            f"there is {len(places) if isinstance(places, Mapping) else 'something else'}."
+            f"there is {len(places) if isinstance(places, Mapping) else shown(places)}."
         )
-    if bootstrap < 20:
-        raise AnalysisError(f"bootstrap={bootstrap} redraws say nothing; use at least 20.")
+    bootstrap = whole("bootstrap", bootstrap, 20, 100_000, AnalysisError)
+    seed = seed_of(seed, AnalysisError)
+    check_bank(bank)
     places = named(places)
     names = tuple(places)
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skysense.analysis.pixels import on_grid, provenance, sample_rows, table
 from skysense.analysis.reduce import principal
+from skysense.checks import choice, seed_of, whole
 from skysense.errors import AnalysisError
 
 SAMPLE = 16_384
@@ -41,12 +42,11 @@ def cluster(
         (y, x) categorical, values 0..groups-1.
 
     Raises:
-        AnalysisError: If there are fewer pixels than groups, or the method is unknown.
+        AnalysisError: If there are fewer pixels than groups, or `n`, `method` or `seed` is none.
     """
-    if method not in ("kmeans", "hdbscan"):
-        raise AnalysisError(f"method={method!r} is not known; use 'kmeans' or 'hdbscan'.")
-    if not 2 <= n <= MOST_GROUPS:
-        raise AnalysisError(f"n={n} groups were asked for; use 2 to {MOST_GROUPS}.")
+    choice("method", method, ("kmeans", "hdbscan"), AnalysisError)
+    n = whole("n", n, 2, MOST_GROUPS, AnalysisError)
+    seed = seed_of(seed, AnalysisError)
     pixels = table(features, at_least=max(n, 4))
     rows = pixels.values[sample_rows(len(pixels.values), SAMPLE, seed)]
     mean, scale = standard_scale(rows)

@@ -16,6 +16,8 @@ from rasterio.warp import reproject
 
 from skysense.analysis.pixels import check_features, field_like, geobox_of, provenance
 from skysense.analysis.places import burn, extent_sentence, place_of
+from skysense.checks import seed_of, shown, whole
+from skysense.disk import path_of
 from skysense.errors import AnalysisError
 
 RASTERS = (".tif", ".tiff", ".vrt", ".img")
@@ -48,10 +50,11 @@ def label_field(
             not overlap the features.
     """
     check_features(features)
+    _check_words(column, names)
     if isinstance(source, xr.DataArray):
         codes, known, title = *_from_array(source, features), "labels"
     else:
-        path = Path(source)
+        path = path_of(source, AnalysisError, "source")
         title = path.name
         if not path.is_file():
             raise AnalysisError(f"There is no label file {path}. Check the path.")
@@ -116,8 +119,8 @@ def training_points(
     Raises:
         AnalysisError: As `label_field`; or if nothing was seen wherever there are labels.
     """
-    if per_class < 1:
-        raise AnalysisError(f"per_class={per_class} must be at least 1.")
+    per_class = whole("per_class", per_class, 1, None, AnalysisError)
+    seed = seed_of(seed, AnalysisError)
     field = label_field(source, features, column, names)
     seen = np.isfinite(features.values).all(0)
     rng = np.random.default_rng(seed)
@@ -135,9 +138,20 @@ def training_points(
     return points
 
 
+def _check_words(column: Any, names: Any) -> None:
+    if column is not None and (isinstance(column, bool) or not isinstance(column, str | int)):
+        raise AnalysisError(
+            f"column={shown(column)} is neither the name of a column or band nor a band's number."
+        )
+    if names is not None and not isinstance(names, Mapping):
+        raise AnalysisError(f"names={shown(names)} is not a table {{value: name}}; leave it out.")
+
+
 def _from_array(labels: xr.DataArray, features: xr.DataArray) -> tuple[np.ndarray, dict]:
     if labels.ndim != 2:
         raise AnalysisError(f"Labels are (y, x), but this array has the axes {labels.dims}.")
+    if labels.dtype.kind not in "biuf":
+        raise AnalysisError(f"Labels are numbers of classes, but this array holds {labels.dtype}.")
     values = np.asarray(labels.values, np.float64)
     categories = labels.attrs.get("categories", [])
     known = {float(i): str(name) for i, name in enumerate(categories)}

@@ -13,6 +13,7 @@ import odc.geo.xr  # noqa: F401 -- registers the .odc accessor
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from skysense.checks import seed_of, shown
 from skysense.errors import AnalysisError
 
 PROVENANCE = (
@@ -30,8 +31,8 @@ PROVENANCE = (
     "items_s1",
     "items_hr",
     "missing_bands",
-    "synthetic",
     "context",
+    "synthetic",
     "untrained",
     "approximate",
     "resolution",
@@ -118,6 +119,37 @@ def check_features(features: xr.DataArray) -> None:
             f"These features are {features.dtype} of shape {features.shape}; "
             "floating point numbers with no empty axis are needed."
         )
+
+
+def check_categorical(field: Any, what: str = "field") -> list[str]:
+    """The names of a (y, x) categorical field, whose values are their numbers or NaN.
+
+    Raises:
+        AnalysisError: If it is anything else.
+    """
+    made = "classes(), cluster(), assign() and label_field() make such fields."
+    if not isinstance(field, xr.DataArray):
+        raise AnalysisError(
+            f"The {what} must be a categorical (y, x) field, not {shown(field)}; {made}"
+        )
+    names = field.attrs.get("categories")
+    if field.attrs.get("kind") != "categorical" or field.dims != ("y", "x"):
+        raise AnalysisError(
+            f"The {what} must be a categorical (y, x) field; this has kind "
+            f"{shown(field.attrs.get('kind'))} and axes {field.dims}. {made}"
+        )
+    if not isinstance(names, list | tuple | np.ndarray) or not len(names):
+        raise AnalysisError(
+            f"The categorical {what} has no attrs['categories'], a list of names; {made}"
+        )
+    numbers = field.dtype.kind in "fiu"
+    seen = field.values[np.isfinite(field.values)] if numbers else np.array([-1])
+    if ((seen != np.floor(seen)) | (seen < 0) | (seen >= len(names))).any():
+        raise AnalysisError(
+            f"The {what} holds values that are no numbers of its {len(names)} categories (0 to "
+            f"{len(names) - 1}, NaN for none); {made}"
+        )
+    return [str(name) for name in names]
 
 
 def geobox_of(array: xr.DataArray) -> GeoBox:
@@ -242,7 +274,12 @@ def field_like(
 
 
 def sample_rows(count: int, size: int, seed: int) -> np.ndarray:
-    """Sorted indices of at most `size` of `count` rows, the same for the same seed."""
+    """Sorted indices of at most `size` of `count` rows, the same for the same seed.
+
+    Raises:
+        AnalysisError: If the seed is not a whole number from 0 to 2³² − 1.
+    """
+    seed = seed_of(seed, AnalysisError)
     if count <= size:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))

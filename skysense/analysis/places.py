@@ -14,6 +14,7 @@ from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from skysense.analysis.pixels import geobox_of
+from skysense.checks import as_number, shown
 from skysense.errors import AnalysisError
 
 
@@ -60,12 +61,10 @@ def extent_sentence(array: xr.DataArray) -> str:
 
 def checked_place(lon: Any, lat: Any) -> tuple[float, float]:
     """Two finite numbers in degrees, or `AnalysisError`."""
-    try:
-        lon, lat = float(lon), float(lat)
-    except (TypeError, ValueError) as error:
-        raise AnalysisError(f"({lon!r}, {lat!r}) is not a (lon, lat) in degrees.") from error
+    given = f"({shown(lon)}, {shown(lat)})"
+    lon, lat = as_number(lon), as_number(lat)
     if not (math.isfinite(lon) and math.isfinite(lat)):
-        raise AnalysisError(f"({lon}, {lat}) are not finite numbers in degrees.")
+        raise AnalysisError(f"{given} are not two finite numbers in degrees; give (lon, lat).")
     if abs(lat) > 90 or abs(lon) > 180:
         raise AnalysisError(
             f"lon={lon:g}, lat={lat:g} is not on Earth. Give (lon, lat); did you swap them?"
@@ -85,13 +84,13 @@ def shape_of(geometry: Any) -> BaseGeometry:
         inner = geometry.get("geometry") if geometry.get("type") == "Feature" else geometry
         try:
             shape = shapely.from_geojson(json.dumps(inner))
-        except (shapely.errors.GEOSException, ValueError, TypeError) as error:
+        except (shapely.errors.GEOSException, ValueError, TypeError, RecursionError) as error:
             raise AnalysisError(f"This GeoJSON geometry cannot be read: {error}.") from error
     else:
         shape = geometry
     if not isinstance(shape, BaseGeometry):
         raise AnalysisError(
-            f"{geometry!r} is not a place. Give (lon, lat), a shapely geometry or GeoJSON."
+            f"{shown(geometry)} is not a place. Give (lon, lat), a shapely geometry or GeoJSON."
         )
     if shape.is_empty or not all(math.isfinite(v) for v in shape.bounds):
         raise AnalysisError(f"The {shape.geom_type} is empty. Draw it again.")

@@ -21,6 +21,7 @@ from scipy.special import logsumexp
 
 from skysense.analysis.pixels import (
     Places,
+    check_categorical,
     check_features,
     check_same_space,
     named,
@@ -30,6 +31,7 @@ from skysense.analysis.pixels import (
     table,
     tables,
 )
+from skysense.checks import number, seed_of, shown, whole
 from skysense.errors import AnalysisError
 
 SAMPLE = 16_384
@@ -64,14 +66,18 @@ def sinkhorn(scores: np.ndarray, epsilon: float = 0.05, iterations: int = 3) -> 
     Raises:
         AnalysisError: For scores that are not a finite matrix, or settings that are not positive.
     """
-    scores = np.asarray(scores, np.float64)
+    try:
+        scores = np.asarray(scores, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AnalysisError(
+            f"Scores {shown(scores)} are not a matrix (tokens, prototypes) of finite numbers."
+        ) from error
     if scores.ndim != 2 or 0 in scores.shape or not np.isfinite(scores).all():
         raise AnalysisError(
             f"Scores of shape {scores.shape} are not a matrix (tokens, prototypes) of finite "
             "numbers. Leave out the pixels at which nothing was seen."
         )
-    if not epsilon > 0 or iterations < 1:
-        raise AnalysisError(f"epsilon={epsilon}, iterations={iterations} must both be positive.")
+    epsilon, iterations = _positive(epsilon, iterations)
     n, k = scores.shape
     logits = (scores - scores.max()) / epsilon
     if logits.min() < -EXP_RANGE:
@@ -115,12 +121,14 @@ def fit_prototypes(
         say what it was fitted on and how many prototypes were placed anew (`reseeded`).
 
     Raises:
-        AnalysisError: If there are fewer pixels than prototypes, or places of two encoders.
+        AnalysisError: If there are fewer pixels than prototypes, places of two encoders, or a
+            setting is out of its range.
     """
-    if not 2 <= n <= MOST_PROTOTYPES:
-        raise AnalysisError(f"n={n} prototypes were asked for; use 2 to {MOST_PROTOTYPES:,}.")
-    if not 0 <= momentum < 1 or epochs < 1:
-        raise AnalysisError(f"momentum={momentum} must be in [0, 1) and epochs={epochs} positive.")
+    n = whole("n", n, 2, MOST_PROTOTYPES, AnalysisError)
+    momentum = number("momentum", momentum, 0, 0.999999, AnalysisError)
+    epochs = whole("epochs", epochs, 1, 10_000, AnalysisError)
+    seed = seed_of(seed, AnalysisError)
+    epsilon, iterations = _positive(epsilon, iterations)
     places = named(features)
     parts = [part.values for part in tables(places, at_least=n).values()]
     share = max(SAMPLE // len(parts), n)
@@ -235,20 +243,23 @@ def usage(assigned: xr.DataArray) -> xr.DataArray:
     Raises:
         AnalysisError: If it is not a categorical field, or empty.
     """
-    categories = assigned.attrs.get("categories")
-    if assigned.attrs.get("kind") != "categorical" or not categories:
-        raise AnalysisError(
-            "usage() counts a categorical field, as assign() or cluster() give it; this one is "
-            f"{assigned.attrs.get('kind', 'of no kind')}."
-        )
+    categories = check_categorical(assigned)
     values = assigned.values[np.isfinite(assigned.values)].astype(int)
     if not len(values):
         raise AnalysisError("The field is empty: no pixel was assigned to anything.")
     counts = np.bincount(values, minlength=len(categories))
     attrs = {k: v for k, v in assigned.attrs.items() if k != "kind"}
     attrs |= {"long_name": "share of pixels", "units": "1", "pixels": len(values)}
-    coords = {"prototype": np.arange(len(counts)), "name": ("prototype", list(categories))}
+    coords = {"prototype": np.arange(len(counts)), "name": ("prototype", categories)}
     return xr.DataArray(counts / counts.sum(), coords, ("prototype",), attrs=attrs)
+
+
+def _positive(epsilon: float, iterations: int) -> tuple[float, int]:
+    """Settings of Sinkhorn, checked."""
+    return (
+        number("epsilon", epsilon, 1e-6, 1e6, AnalysisError),
+        whole("iterations", iterations, 1, 10_000, AnalysisError),
+    )
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -266,7 +277,7 @@ def check_bank(bank: xr.DataArray) -> None:
             f"A bank is a DataArray (prototype, feature), not {found}. "
             "fit_prototypes(features) makes one."
         )
-    if 0 in bank.shape or not np.isfinite(bank.values).all():
+    if 0 in bank.shape or bank.dtype.kind not in "fiu" or not np.isfinite(bank.values).all():
         raise AnalysisError("The bank is empty or holds values that are not finite numbers.")
 
 

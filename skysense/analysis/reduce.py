@@ -28,6 +28,8 @@ from skysense.analysis.pixels import (
     table,
     tables,
 )
+from skysense.checks import seed_of, shown, whole
+from skysense.disk import path_of, reading, written
 from skysense.errors import AnalysisError
 
 FIT_VALUES = 2**23
@@ -122,14 +124,27 @@ class Projection:
         return _by_landmarks(scores, self.landmarks, self.placed)
 
     def save(self, path: str | Path) -> Path:
-        """Write it to one `.npz` file; `open_projection` gives it back."""
-        path = Path(path)
+        """Write it to one `.npz` file; `open_projection` gives it back.
+
+        Args:
+            path: Where, ending in `.npz`; what is there is replaced.
+
+        Raises:
+            AnalysisError: For another ending, or a place that cannot be written.
+        """
+        path = path_of(path, AnalysisError)
         if path.suffix != ".npz":
             raise AnalysisError(f"{path} does not end in .npz, which is how projections are kept.")
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         present = {name: array for name, array in arrays.items() if array is not None}
-        text = json.dumps({"kind": self.kind, "attrs": self.attrs})
-        np.savez(path, allow_pickle=False, facts=np.array(text), **present)
+        try:
+            text = json.dumps({"kind": self.kind, "attrs": self.attrs})
+        except TypeError as error:
+            raise AnalysisError(
+                f"What the projection was fitted on cannot be kept in a file: {error}."
+            ) from error
+        with written(path, AnalysisError) as partial, partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, facts=np.array(text), **present)
         return path
 
 
@@ -140,17 +155,18 @@ def open_projection(path: str | Path) -> Projection:
     """Read a projection written by `Projection.save`.
 
     Raises:
-        AnalysisError: If there is no projection in the file.
+        AnalysisError: If there is no projection in the file, or it is damaged.
     """
-    try:
+    path = path_of(path, AnalysisError)
+    with reading(path, AnalysisError, "a projection"):
         with np.load(path, allow_pickle=False) as stored:
             facts = json.loads(str(stored["facts"]))
             arrays = {name: stored[name] for name in _ARRAYS if name in stored}
-        return Projection(kind=facts["kind"], attrs=facts["attrs"], **arrays)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AnalysisError(
-            f"{path} holds no projection ({error}). Projection.save writes one."
-        ) from error
+        found = Projection(kind=facts["kind"], attrs=dict(facts["attrs"]), **arrays)
+        given = np.zeros((1, found.dim), np.float32)
+        if found.mean.shape != (found.dim,) or found.transform(given).shape != (1, found.n):
+            raise ValueError("its arrays do not fit together")
+    return found
 
 
 def fit_pca(features: Places, n: int = 3) -> Projection:
@@ -165,13 +181,12 @@ def fit_pca(features: Places, n: int = 3) -> Projection:
         n: How many components.
 
     Raises:
-        AnalysisError: If too little was seen, or `n` exceeds the number of features.
+        AnalysisError: If too little was seen, or `n` is not a whole number up to that of features.
     """
     places = named(features)
     first = next(iter(places.values()))
     dim = first.sizes["feature"]
-    if not 1 <= n <= dim:
-        raise AnalysisError(f"n={n} components were asked of {dim} features; use 1 to {dim}.")
+    n = whole("n", n, 1, dim, AnalysisError)
     rows = _fit_rows([part.values for part in tables(places, n + 1).values()])
     mean, components, explained = principal(rows, n)
     scores = (rows - mean) @ components.T
@@ -187,8 +202,15 @@ def pca(features: xr.DataArray, n: int = 3, basis: Projection | None = None) -> 
     Args:
         features: (feature, y, x).
         n: How many components, where no `basis` is given.
-        basis: A fitted projection, to show this place in another's colours.
+        basis: A fitted projection, to show this place in another's colours; `n` is then its own.
+
+    Raises:
+        AnalysisError: As `fit_pca`; or if the basis is none, or of another encoder.
     """
+    if basis is not None and not isinstance(basis, Projection):
+        raise AnalysisError(
+            f"basis={shown(basis)} is not a Projection; fit_pca(features) makes one, or leave it out."
+        )
     return (basis if basis is not None else fit_pca(features, n))(features)
 
 
@@ -215,10 +237,12 @@ def fit_umap(
         AnalysisError: If too little was seen, or umap-learn is not installed.
     """
     places = named(features)
-    if n not in (1, 2, 3) or sample < 4 * NEIGHBOURS:
+    n = whole("n", n, 1, 3, AnalysisError)
+    sample = whole("sample", sample, 4 * NEIGHBOURS, None, AnalysisError)
+    seed = seed_of(seed, AnalysisError)
+    if progress is not None and not callable(progress):
         raise AnalysisError(
-            f"n={n}, sample={sample}: UMAP gives 1, 2 or 3 components from a sample of at least "
-            f"{4 * NEIGHBOURS} pixels."
+            f"progress={shown(progress)} cannot be called; give a function (done, total, sentence)."
         )
     try:
         umap_learn = importlib.import_module("umap")

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from sklearn.metrics import adjusted_rand_score
 
-from skysense.analysis.pixels import geobox_of
+from skysense.analysis.pixels import check_categorical, geobox_of
 from skysense.errors import AnalysisError
 
 
@@ -56,13 +56,8 @@ def agreement(predicted: xr.DataArray, truth: xr.DataArray) -> Agreement:
     Raises:
         AnalysisError: If one is not categorical, the grids differ, or no pixel is in both.
     """
-    for what, field in (("map", predicted), ("labels", truth)):
-        if field.attrs.get("kind") != "categorical" or field.dims != ("y", "x"):
-            raise AnalysisError(
-                f"The {what} must be a categorical (y, x) field; this has kind "
-                f"{field.attrs.get('kind')!r} and axes {field.dims}. classes(), cluster(), "
-                "assign() and label_field() make such fields."
-            )
+    check_categorical(predicted, "map")
+    check_categorical(truth, "labels")
     if geobox_of(predicted) != geobox_of(truth):
         raise AnalysisError(
             f"The map is on a grid of {predicted.shape} cells and the labels on another of "

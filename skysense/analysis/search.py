@@ -8,6 +8,7 @@ import xarray as xr
 from skysense.analysis.pixels import on_grid, provenance, table
 from skysense.analysis.places import cell_at, checked_place, extent_sentence
 from skysense.analysis.prototypes import unit
+from skysense.checks import shown
 from skysense.errors import AnalysisError
 
 
@@ -45,8 +46,10 @@ def _target(features: xr.DataArray, to: Any) -> tuple[np.ndarray, str]:
     dim = features.sizes["feature"]
     try:
         vector = np.asarray(to, np.float32)
-    except (TypeError, ValueError) as error:
-        raise AnalysisError(f"{to!r} is neither (lon, lat) nor a feature vector.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AnalysisError(
+            f"{shown(to)} is neither (lon, lat) nor a feature vector; give one of them."
+        ) from error
     if vector.shape == (2,) and (isinstance(to, tuple | list) or dim != 2):
         lon, lat = checked_place(*to)
         cell = cell_at(features, lon, lat)

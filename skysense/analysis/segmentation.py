@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from skysense.analysis.groups import standard_scale
 from skysense.analysis.pixels import on_grid, provenance, sample_rows, table
 from skysense.analysis.places import cells_of, extent_sentence
+from skysense.checks import seed_of, shown
 from skysense.errors import AnalysisError
 
 PER_CLASS = 400
@@ -46,7 +47,8 @@ def segment(
         hold the number of training pixels of each class, and of labels that hit nothing.
 
     Raises:
-        AnalysisError: For fewer than two classes, or a class whose places lie outside or unseen.
+        AnalysisError: For fewer than two classes, a class whose places lie outside or unseen or are
+            none, labelled pixels that are all alike, or no seed.
     """
     if not isinstance(labels, Mapping) or not 2 <= len(labels) <= MOST_CLASSES:
         count = len(labels) if isinstance(labels, Mapping) else type(labels).__name__
@@ -54,6 +56,7 @@ def segment(
             f"segment() needs {{class: places}} with 2 to {MOST_CLASSES} classes, but got {count}. "
             "Mark at least one place of each of two classes."
         )
+    seed = seed_of(seed, AnalysisError)
     pixels = table(features, at_least=2)
     number = np.cumsum(pixels.seen.ravel()) - 1  # cell to row of the table
     rows, classes, missed = [], [], 0
@@ -64,6 +67,12 @@ def segment(
         rows.append(chosen)
         classes.append(np.full(len(chosen), i))
     names = [str(name) for name in labels]
+    marked = pixels.values[np.concatenate(rows)]
+    if (marked == marked[0]).all():
+        raise AnalysisError(
+            f"All {len(marked)} labelled pixels have the same features, so nothing tells the classes "
+            "apart. Mark other places, or use features that vary there."
+        )
     weights, offset = _fit(pixels.values, np.concatenate(rows), np.concatenate(classes), len(names))
     scores = pixels.values @ weights + offset
     scores -= scores.max(1, keepdims=True)
@@ -95,10 +104,16 @@ def classes(probabilities: xr.DataArray) -> xr.DataArray:
     Raises:
         AnalysisError: If there is no `class` axis.
     """
-    if probabilities.dims != ("class", "y", "x"):
+    is_array = isinstance(probabilities, xr.DataArray)
+    if not is_array or probabilities.dims != ("class", "y", "x"):
+        found = f"an array with the axes {probabilities.dims}" if is_array else shown(probabilities)
         raise AnalysisError(
-            f"classes() takes the (class, y, x) probabilities of segment(), not an array with the "
-            f"axes {probabilities.dims}."
+            f"classes() takes the (class, y, x) probabilities of segment(), not {found}."
+        )
+    if 0 in probabilities.shape or probabilities.dtype.kind != "f":
+        raise AnalysisError(
+            f"These probabilities are {probabilities.dtype} of shape {probabilities.shape}; "
+            "segment() gives floating point numbers of at least one class and pixel."
         )
     values = probabilities.values
     seen = np.isfinite(values).all(0)
@@ -124,6 +139,11 @@ def _cells(
     """Flat indices of the seen cells of one class, and how many of its labels hit none."""
     single = isinstance(places, Mapping) or hasattr(places, "geom_type")
     pair = isinstance(places, tuple) and len(places) == 2 and np.isscalar(places[0])
+    if not single and (isinstance(places, str | bytes) or not isinstance(places, Sequence)):
+        raise AnalysisError(
+            f"Class {name!r}: {shown(places)} are no places. Give a list of (lon, lat) pairs, "
+            "shapely geometries or GeoJSON."
+        )
     each = [places] if single or pair else list(places)
     inside = np.zeros(seen.shape, bool)
     lost = 0

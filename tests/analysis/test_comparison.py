@@ -146,7 +146,7 @@ def test_fewer_than_two_places_are_refused(places, bank, count):
 
 
 def test_too_few_redraws_are_refused(places, bank):
-    with pytest.raises(AnalysisError, match="at least 20"):
+    with pytest.raises(AnalysisError, match="from 20 to 100,000"):
         compare(places, bank, bootstrap=3)
 
 

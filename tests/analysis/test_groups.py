@@ -57,7 +57,7 @@ def test_groups_carry_provenance_and_names(features):
 
 
 def test_a_method_that_is_not_known_is_refused(features):
-    with pytest.raises(AnalysisError, match="'kmeans' or 'hdbscan'"):
+    with pytest.raises(AnalysisError, match="one of kmeans, hdbscan"):
         cluster(features, 4, "ward")
 
 

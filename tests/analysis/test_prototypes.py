@@ -59,7 +59,7 @@ def test_scores_that_are_not_a_finite_matrix_are_refused(wrong):
 
 @pytest.mark.parametrize("settings", [{"epsilon": 0}, {"iterations": 0}])
 def test_settings_of_sinkhorn_must_be_positive(scores, settings):
-    with pytest.raises(AnalysisError, match="positive"):
+    with pytest.raises(AnalysisError, match="number from 1"):
         sinkhorn(scores, **settings)
 
 

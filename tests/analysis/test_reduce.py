@@ -81,7 +81,7 @@ def test_a_projection_survives_its_file(features, tmp_path):
 
 def test_a_file_without_a_projection_is_refused(tmp_path):
     (tmp_path / "basis.npz").write_bytes(b"nothing")
-    with pytest.raises(AnalysisError, match="holds no projection"):
+    with pytest.raises(AnalysisError, match="cannot be opened as a projection"):
         open_projection(tmp_path / "basis.npz")
 
 
@@ -105,7 +105,7 @@ def test_nothing_seen_is_said_in_a_sentence(empty):
 
 @pytest.mark.parametrize("n", [0, 17])
 def test_more_components_than_features_are_refused(features, n):
-    with pytest.raises(AnalysisError, match="of 16 features"):
+    with pytest.raises(AnalysisError, match="from 1 to 16"):
         fit_pca(features, n)
 
 
@@ -190,7 +190,7 @@ def test_umap_of_too_few_pixels_is_refused(small):
 
 @pytest.mark.parametrize("wrong", [{"n": 4}, {"sample": 10}])
 def test_umap_refuses_settings_that_make_no_picture(small, wrong):
-    with pytest.raises(AnalysisError, match="UMAP gives"):
+    with pytest.raises(AnalysisError, match="whole number"):
         fit_umap(small, **wrong)
 
 
