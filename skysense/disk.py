@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask.array
+import numpy as np
+import xarray as xr
+
 from skysense.checks import Kind, shown
 from skysense.errors import SkySenseError
 
@@ -80,7 +84,7 @@ WHOLE = "written_whole"
 
 
 def check_whole(path: Path, error: Kind) -> None:
-    """Refuse a Zarr store that lost a file: Zarr itself would read nothing at all there.
+    """Refuse a Zarr store that lost a file, where Zarr itself reads the fill value.
 
     Says nothing about stores without the attribute `WHOLE`, whose empty chunks have no file.
     """
@@ -104,15 +108,24 @@ def check_whole(path: Path, error: Kind) -> None:
         )
 
 
-class Careful:
-    """An array on disk whose damaged pieces are named when they are read, for dask."""
+def lazily(variable: xr.Variable, path: Path, error: Kind, name: str) -> xr.Variable:
+    """A variable of a store opened with `chunks=None`, as dask; see `_Careful`."""
+    careful = _Careful(variable, path, name, error)
+    empty = np.empty((0,) * variable.ndim, variable.dtype)
+    chunks = variable.encoding["chunks"]
+    values = dask.array.from_array(careful, chunks, name=False, meta=empty)
+    return xr.Variable(variable.dims, values, variable.attrs)
 
-    def __init__(self, variable: Any, path: Path, name: str, error: Kind) -> None:
+
+class _Careful:
+    """An array on disk whose damaged pieces are named when they are read."""
+
+    def __init__(self, variable: xr.Variable, path: Path, name: str, error: Kind) -> None:
         self.variable, self.path, self.name, self.error = variable, path, name, error
         self.shape, self.dtype, self.ndim = variable.shape, variable.dtype, variable.ndim
 
     def __getitem__(self, key: Any) -> Any:
-        with reading(self.path, self.error, f"a store, at {self.name}"):
+        with reading(self.path / self.name, self.error, "a part of its store"):
             return self.variable[key].values
 
 

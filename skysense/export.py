@@ -7,26 +7,25 @@ The store declares the Zarr conventions `proj` and `spatial`, version 1
 """
 
 import json
-import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import rasterio
-import rasterio.errors
 import rasterio.shutil
 import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import assign_crs
+from rasterio._err import CPLE_BaseError
 from rasterio.features import shapes
 from rasterio.io import MemoryFile
 from zarr.errors import ZarrUserWarning
 
-from skysense.analysis.pixels import check_features, geobox_of
+from skysense.analysis.pixels import check_categorical, check_features, geobox_of
+from skysense.disk import WHOLE, check_whole, lazily, path_of, reading, written
 from skysense.errors import AnalysisError
 from skysense.view.hues import PALETTE, rgb_of
 
@@ -82,14 +81,17 @@ def save_features(features: xr.DataArray, path: str | Path, overwrite: bool = Fa
         The path.
 
     Raises:
-        AnalysisError: If these are no features, the ending is another, or the path is taken.
+        AnalysisError: If these are no features, the ending is another, or the path is taken or
+            cannot be written.
     """
     check_features(features)
     path = check_free(path, FEATURE_FILES, overwrite)
     geobox = geobox_of(features)
     attrs = plain(features.attrs)
     if path.suffix == ".zarr":
-        return _whole(path, lambda partial: _write_zarr(features, geobox, attrs, partial))
+        with written(path, AnalysisError) as partial:
+            _write_zarr(features, geobox, attrs, partial)
+        return path
     count = features.sizes["feature"]
     if count > MOST_BANDS:
         raise AnalysisError(
@@ -100,10 +102,9 @@ def save_features(features: xr.DataArray, path: str | Path, overwrite: bool = Fa
     values = np.asarray(features.values, np.float32)
     tags = _tags(attrs)
     options = {**TIFF, "BLOCKSIZE": FEATURE_BLOCK}
-    return _whole(
-        path,
-        lambda partial: _write_tiff(values, geobox, np.nan, names, tags, None, options, partial),
-    )
+    with written(path, AnalysisError, CPLE_BaseError) as partial:
+        _write_tiff(values, geobox, np.nan, names, tags, None, options, partial)
+    return path
 
 
 def open_features(path: str | Path) -> xr.DataArray:
@@ -112,38 +113,43 @@ def open_features(path: str | Path) -> xr.DataArray:
     A Zarr store is opened lazily.
 
     Raises:
-        AnalysisError: If there are no features at the path.
+        AnalysisError: If there are no features at the path, or they are damaged.
     """
-    path = Path(path)
+    path = path_of(path, AnalysisError)
     if not path.exists():
         raise AnalysisError(f"There is nothing at {path}. save_features(features, path) writes it.")
-    if path.is_dir():
-        try:
-            opened = xr.open_zarr(path, consolidated=False, decode_coords="all")
-        except (OSError, ValueError, KeyError) as error:
-            raise AnalysisError(f"{path} cannot be opened as a Zarr store: {error}.") from error
-        if "features" not in opened:
-            raise AnalysisError(f"{path} is a Zarr store without features.")
-        features = opened["features"]
-        check_features(features)
-        return features
-    try:
-        with rasterio.open(path) as file:
-            text = file.tags().get(TAG)
-            if text is None:
-                raise AnalysisError(
-                    f"{path.name} is a GeoTIFF that save_features did not write: it does not say "
-                    "which encoder its bands come from."
-                )
-            geobox = GeoBox((file.height, file.width), file.transform, str(file.crs))
-            values = file.read()
-    except rasterio.errors.RasterioError as error:
-        raise AnalysisError(f"{path.name} cannot be opened as a GeoTIFF: {error}.") from error
+    with reading(path, AnalysisError, "a Zarr store" if path.is_dir() else "a GeoTIFF"):
+        features = _from_zarr(path) if path.is_dir() else _from_tiff(path)
+    check_features(features)
+    return features
+
+
+def _from_zarr(path: Path) -> xr.DataArray:
+    """Features of a store: lazy values, and coordinates that were read."""
+    check_whole(path, AnalysisError)
+    opened = xr.open_dataset(
+        path, engine="zarr", chunks=None, cache=False, consolidated=False, decode_coords="all"
+    )
+    if "features" not in opened:
+        raise AnalysisError(f"{path} is a Zarr store without features.")
+    features = lazily(opened["features"].variable, path, AnalysisError, "features")
+    return opened.drop_vars("features").load().assign(features=features)["features"]
+
+
+def _from_tiff(path: Path) -> xr.DataArray:
+    with rasterio.open(path) as file:
+        text = file.tags().get(TAG)
+        if text is None:
+            raise AnalysisError(
+                f"{path.name} is a GeoTIFF that save_features did not write: it does not say "
+                "which encoder its bands come from."
+            )
+        geobox = GeoBox((file.height, file.width), file.transform, str(file.crs))
+        values = file.read()
     axes = {name: (name, np.asarray(axis.values)) for name, axis in geobox.coordinates.items()}
     coords = {"feature": np.arange(len(values)), **axes}
-    array = xr.DataArray(
-        values, coords, ("feature", "y", "x"), name="features", attrs=json.loads(text)
-    )
+    attrs = dict(json.loads(text))
+    array = xr.DataArray(values, coords, ("feature", "y", "x"), name="features", attrs=attrs)
     return assign_crs(array, geobox.crs)
 
 
@@ -161,15 +167,9 @@ def save_classes(field: xr.DataArray, path: str | Path, overwrite: bool = False)
 
     Raises:
         AnalysisError: If the field is not categorical or empty, the ending is another, or the path
-            is taken.
+            is taken or cannot be written.
     """
-    categories = [str(name) for name in field.attrs.get("categories", [])]
-    if field.attrs.get("kind") != "categorical" or field.dims != ("y", "x") or not categories:
-        raise AnalysisError(
-            f"save_classes() writes a categorical (y, x) field, not one of kind "
-            f"{field.attrs.get('kind')!r} with the axes {field.dims}. classes(), cluster() and "
-            "assign() make such fields."
-        )
+    categories = check_categorical(field)
     values = np.asarray(field.values)
     if not np.isfinite(values).any():
         raise AnalysisError("The field is empty: there is no class to write.")
@@ -178,19 +178,19 @@ def save_classes(field: xr.DataArray, path: str | Path, overwrite: bool = False)
     attrs = plain(field.attrs)
     if path.suffix in (".geojson", ".json"):
         frame = _polygons(values, geobox, categories)
-        return _whole(path, lambda partial: partial.write_text(_geojson(frame, attrs), "utf-8"))
+        with written(path, AnalysisError) as partial:
+            partial.write_text(_geojson(frame, attrs), "utf-8")
+        return path
     kind, nothing = (np.uint8, 255) if len(categories) <= 255 else (np.uint16, 65_535)
     codes = np.where(np.isfinite(values), values, nothing).astype(kind)
     table = {i: (*rgb_of(colour_of(i)), 255) for i in range(min(len(categories), nothing))}
     table[nothing] = (0, 0, 0, 0)
     tags = _tags(attrs) | {f"CLASS_{i}": name for i, name in enumerate(categories)}
     names = [str(field.attrs.get("long_name", "class"))]
-    return _whole(
-        path,
-        lambda partial: _write_tiff(
-            codes[None], geobox, nothing, names, tags, (table, categories), TIFF, partial
-        ),
-    )
+    legend = (table, categories)
+    with written(path, AnalysisError, CPLE_BaseError) as partial:
+        _write_tiff(codes[None], geobox, nothing, names, tags, legend, TIFF, partial)
+    return path
 
 
 def colour_of(index: int) -> str:
@@ -225,7 +225,7 @@ def check_free(path: str | Path, endings: tuple[str, ...], overwrite: bool = Fal
     Raises:
         AnalysisError: For another ending, a name that is taken, or a folder that is not there.
     """
-    path = Path(path)
+    path = path_of(path, AnalysisError)
     if path.suffix.lower() not in endings:
         raise AnalysisError(
             f"{path.name!r} ends in {path.suffix or 'nothing'!r}; this can be written as "
@@ -240,26 +240,6 @@ def check_free(path: str | Path, endings: tuple[str, ...], overwrite: bool = Fal
     return path
 
 
-def _whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Write beside the path and rename, so that a killed run leaves no half file under it."""
-    partial = path.with_name(path.name + ".partial")
-    _remove(partial)
-    try:
-        write(partial)
-        _remove(path)
-        partial.rename(path)
-    finally:
-        _remove(partial)
-    return path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _write_zarr(features: xr.DataArray, geobox: GeoBox, attrs: dict[str, Any], path: Path) -> None:
     kept = {"feature", "y", "x"} & set(features.coords)
     bare = features.reset_coords(drop=True).drop_vars(set(features.coords) - kept, errors="ignore")
@@ -269,6 +249,7 @@ def _write_zarr(features: xr.DataArray, geobox: GeoBox, attrs: dict[str, Any], p
     sides = {"y": min(64, rows), "x": min(64, columns)}
     store = bare.chunk({"feature": -1, **sides}).to_dataset()
     store.attrs = {
+        WHOLE: [],
         "zarr_conventions": CONVENTIONS,
         "proj:code": f"EPSG:{geobox.crs.to_epsg()}" if geobox.crs is not None else "",
         "spatial:dimensions": ["y", "x"],
@@ -279,7 +260,7 @@ def _write_zarr(features: xr.DataArray, geobox: GeoBox, attrs: dict[str, Any], p
     with warnings.catch_warnings():
         # zarr warns that the specification does not have this yet; xarray warns if it is missing
         warnings.simplefilter("ignore", ZarrUserWarning)
-        store.to_zarr(path, mode="w", zarr_format=3, consolidated=True)
+        store.to_zarr(path, mode="w", zarr_format=3, consolidated=True, write_empty_chunks=True)
 
 
 def _tags(attrs: dict[str, Any]) -> dict[str, str]:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import dask.array
 import numpy as np
 import odc.geo.xr
 import pandas as pd
@@ -23,7 +22,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from skysense.contract import PER_DATE, check_stack, region_of, sensor_of, sensors_of
-from skysense.disk import WHOLE, Careful, check_whole, path_of, reading, written
+from skysense.disk import WHOLE, check_whole, lazily, path_of, reading, written
 from skysense.errors import StackError
 from skysense.region import Region
 from skysense.sensors import SENSORS
@@ -236,13 +235,10 @@ def _restored(group: xr.Dataset, path: Path) -> xr.Dataset:
     """Pixels read when they are used, everything else loaded, text as it was before `_storable`."""
     group.attrs.pop(WHOLE, None)
     for name, variable in list(group.variables.items()):
-        if name not in ("data", "valid"):
+        if name in ("data", "valid"):
+            group[name] = lazily(variable, path, StackError, str(name))
+        else:
             group[name].load()
-            continue
-        careful = Careful(variable, path, str(name), StackError)
-        empty = np.empty((0,) * variable.ndim, variable.dtype)
-        lazy = dask.array.from_array(careful, variable.encoding["chunks"], name=False, meta=empty)
-        group[name] = (variable.dims, lazy, variable.attrs)
     for kind in ("T", "O"):
         group = _recast(group, kind, str)
     return group

@@ -170,7 +170,7 @@ def test_a_failed_write_leaves_nothing_behind_and_keeps_the_old(features, tmp_pa
         raise OSError("disk full")
 
     monkeypatch.setattr("rasterio.shutil.copy", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(AnalysisError, match=r"x\.tif cannot be written: disk full"):
         save_features(features * 2, path, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["x.tif"]
     np.testing.assert_array_equal(open_features(path), features)
