@@ -93,6 +93,34 @@ def lattice_of(features: Mapping[str, DateFeatures], step: int, offset: tuple[in
     return Lattice((b, len(rows), len(columns)), batch, row, column, phase)
 
 
+def places_of(features: Mapping[str, DateFeatures], at: Tensor) -> Lattice:
+    """The 10 m places named one by one, as a lattice of n rows and one column.
+
+    Args:
+        features: Encoded dates.
+        at: (b, n) row-major indices of 10 m cells of each batch element's window.
+
+    Raises:
+        EncoderError: `at` is no (b, n) of whole numbers, or leaves the window.
+    """
+    sensor, first = next(iter(features.items()))
+    scale = 1 if sensor == "hr" else CELLS_PER_TOKEN
+    b, (h, w) = len(first.valid), (side * scale for side in first.valid.shape[-2:])
+    if at.ndim != 2 or len(at) != b or at.is_floating_point() or not at.numel():
+        raise EncoderError(
+            f"at has shape {tuple(at.shape)} and type {at.dtype}; give whole numbers (batch {b}, n)."
+        )
+    if int(at.min()) < 0 or int(at.max()) >= h * w:
+        raise EncoderError(
+            f"at holds {int(at.min())} to {int(at.max())}, but the window's {h} × {w} cells are "
+            f"numbered 0 to {h * w - 1}."
+        )
+    batch = torch.arange(b, device=at.device)[:, None].expand_as(at).flatten()
+    row, column = at.flatten() // w, at.flatten() % w
+    phase = row % CELLS_PER_TOKEN * CELLS_PER_TOKEN + column % CELLS_PER_TOKEN
+    return Lattice((b, at.shape[1], 1), batch, row, column, phase)
+
+
 def check_pixels(config: SkySenseConfig, sensor: str, pixels: Tensor, valid: Tensor | None) -> None:
     """Make sure that a sensor's encoder can read these pixels.
 

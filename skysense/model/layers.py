@@ -147,8 +147,10 @@ class Attention(nn.Module):
 
 
 def _plain_is_faster(q: Tensor, k: Tensor) -> bool:
-    """Whether two matrix products beat torch's fused attention: in bfloat16 on a processor, where
-    the fused one takes 1.5 to 6 times as long up to 512 tokens, its backward pass most of all.
+    """Whether two matrix products beat torch's fused attention.
+
+    They do in bfloat16 on a processor, where the fused one takes 1.5 to 6 times as long up to 512
+    tokens, its backward pass most of all.
     """
     return q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= SHORT
 

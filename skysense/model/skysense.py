@@ -18,6 +18,7 @@ from skysense.model.inputs import (
     check_features,
     check_pixels,
     lattice_of,
+    places_of,
 )
 from skysense.model.layers import Memo
 from skysense.model.prototypes import Prototypes, read_out
@@ -148,10 +149,13 @@ class SkySense(nn.Module):
         cell: Int[Tensor, " b"] | None = None,
         bank: Float[Tensor, "b k d"] | None = None,
         max_tokens: int | None = None,
+        at: Int[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b dim rows columns"]:
         """Fuse encoded dates; arguments, result and errors as `forward`.
 
         Keep what `encode_dates` gave to fuse another choice of dates: only this part runs again.
+        With `at`, row-major indices of 10 m cells of each window, only these are fused, whatever
+        `step` says, and the result is `(b, dim, n, 1)`.
         """
         if self.fusion is None:
             raise EncoderError(
@@ -160,7 +164,7 @@ class SkySense(nn.Module):
             )
         features = {s: DateFeatures(*features[s]) for s in _ordered(features)}
         check_features(self.config, features)
-        lattice = lattice_of(features, step, offset)
+        lattice = lattice_of(features, step, offset) if at is None else places_of(features, at)
         valid = {s: lattice.pick(s, features[s].valid) for s in features}  # N t
         seen = torch.cat(list(valid.values()), dim=1)  # N T
         counts = seen.sum(1)
@@ -186,7 +190,8 @@ class SkySense(nn.Module):
         )
         if parts:
             rows = torch.cat([c for c, _ in parts])
-            fused = fused.index_put((rows,), torch.cat([values for _, values in parts]))
+            values = torch.cat([values for _, values in parts])
+            fused = fused.index_put((rows,), values.to(fused.dtype))
         fused = fused.view(*lattice.shape, -1).permute(0, 3, 1, 2)
         return self._with_context(fused, cell, bank)
 
@@ -219,7 +224,7 @@ class SkySense(nn.Module):
                     folded["calendar", 0] = self._calendar()
                 tokens = tokens + folded["calendar", 0][self.calendar.rows(doy)]
             slot = filled[row] + (here.cumsum(1) - 1)[row, date]
-            sequence[row, slot] = tokens
+            sequence[row, slot] = tokens.to(sequence.dtype)  # autocast gives less
             filled = filled + here.sum(1)
         return sequence
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-FUSED_STEP = 4
-"""Fused features are computed at one 10 m cell of each 40 m token."""
+TOKEN_CELLS = 4
+"""10 m cells along the side of a 40 m token."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ def corners(
     cells: tuple[int, int], n: int, overlap: float, rng: np.random.Generator
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """(top, left) of both views, whole tokens apart and overlapping enough."""
-    side = n // FUSED_STEP
+    side = n // TOKEN_CELLS
     rows, columns = (max(0, length - n) for length in cells)
     down, across = np.meshgrid(
-        np.arange(min(rows // FUSED_STEP, side) + 1),
-        np.arange(min(columns // FUSED_STEP, side) + 1),
+        np.arange(min(rows // TOKEN_CELLS, side) + 1),
+        np.arange(min(columns // TOKEN_CELLS, side) + 1),
     )
     enough = np.flatnonzero((side - down) * (side - across) >= max(1, overlap * side**2))
     pick = rng.choice(enough)
     corners = []
     for room, apart in ((rows, down.flat[pick]), (columns, across.flat[pick])):
-        shift = int(apart) * FUSED_STEP
+        shift = int(apart) * TOKEN_CELLS
         first = int(rng.integers(room - shift + 1))
         corners.append((first, first + shift) if rng.random() < 0.5 else (first + shift, first))
     return (corners[0][0], corners[1][0]), (corners[0][1], corners[1][1])
@@ -70,20 +70,23 @@ def meetings(
     Tokens in random order, again and again until there are m, each time at another cell of theirs.
     """
     first = np.max(corners, axis=0)
-    rows, columns = ((n - abs(a - b)) // FUSED_STEP for a, b in zip(*corners, strict=True))
+    rows, columns = ((n - abs(a - b)) // TOKEN_CELLS for a, b in zip(*corners, strict=True))
     count = rows * columns
     order = rng.permutation(count)
-    within = rng.permuted(np.tile(np.arange(FUSED_STEP**2), (count, 1)), axis=1)
+    within = rng.permuted(np.tile(np.arange(TOKEN_CELLS**2), (count, 1)), axis=1)
     k = np.arange(m)
     token = order[k % count]
-    sub = within[token, k // count % FUSED_STEP**2]
+    sub = within[token, k // count % TOKEN_CELLS**2]
     out = np.empty((2, 2, m), np.int64)
     for side, (corner, turn) in enumerate(zip(corners, turns, strict=True)):
-        row = (first[0] - corner[0]) // FUSED_STEP + token // columns
-        column = (first[1] - corner[1]) // FUSED_STEP + token % columns
-        at = turned_index(row, column, n // FUSED_STEP, turn)
-        out[0, side] = at[0] * (n // FUSED_STEP) + at[1]
-        row, column = row * FUSED_STEP + sub // FUSED_STEP, column * FUSED_STEP + sub % FUSED_STEP
+        row = (first[0] - corner[0]) // TOKEN_CELLS + token // columns
+        column = (first[1] - corner[1]) // TOKEN_CELLS + token % columns
+        at = turned_index(row, column, n // TOKEN_CELLS, turn)
+        out[0, side] = at[0] * (n // TOKEN_CELLS) + at[1]
+        row, column = (
+            row * TOKEN_CELLS + sub // TOKEN_CELLS,
+            column * TOKEN_CELLS + sub % TOKEN_CELLS,
+        )
         at = turned_index(row, column, n, turn)
         out[1, side] = at[0] * n + at[1]
     return out

@@ -118,7 +118,6 @@ def plan_step(
         if key in sensors
     }
     turns = [Turn(bool(rng.integers(2)), int(rng.integers(4))) for _ in range(2)]
-    row, column = rng.integers(4, size=2).tolist()
     return Plan(
         seed=seed,
         step=step,
@@ -129,7 +128,6 @@ def plan_step(
         shared={key: max(1, round(config.shared * dates[key])) for key in sensors},
         turn_u=turns[0],
         turn_v=turns[1],
-        phase=(row, column),
         places=_drawn(places, fitting, config, batch, rng),
     )
 

@@ -30,7 +30,7 @@ def collapse(student: Features, teacher: Features) -> dict[str, float]:
     out = {}
     for key, part in student.parts.items():
         mine = _sampled(part.values[part.weight], ROWS)
-        if len(mine):
+        if len(mine) and bool(mine.isfinite().all()):
             out[f"{key}/deviation"] = float(feature_deviation(mine))
             out[f"{key}/rank"] = float(effective_rank(mine))
         two = [_by_place(p[key]) for p in (student.parts, teacher.parts)]

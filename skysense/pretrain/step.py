@@ -5,16 +5,20 @@ matched positions meet in the losses of `skysense.pretrain.losses` (paper, Sec. 
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from skysense.batch import Batch
 from skysense.encoders import normalised, token_validity
 from skysense.model import SkySense
+from skysense.pretrain.geometry import TOKEN_CELLS
 from skysense.pretrain.heads import FUSED, Heads
 from skysense.pretrain.losses import Features, LossConfig, Seen, total_loss
 from skysense.pretrain.monitors import collapse
-from skysense.pretrain.views import FUSED_STEP, Pair
+from skysense.pretrain.views import Pair
+
+SPREAD = 32
+"""Fused cells spread evenly over each view, matched or not: for its mean, and for the prototypes."""
 
 
 class Student(nn.Module):
@@ -36,7 +40,7 @@ class Student(nn.Module):
         config: LossConfig,
         temperature: float,
         watch: bool = False,
-    ) -> tuple[Tensor, dict[str, Tensor], Float[Tensor, "b d h w"]]:
+    ) -> tuple[Tensor, dict[str, Tensor], Float[Tensor, "b d n 1"]]:
         """The loss of one pair of views.
 
         Args:
@@ -49,7 +53,8 @@ class Student(nn.Module):
 
         Returns:
             The loss to go backward from; named means and counts for the log, without gradient; and
-            the fused map without context, which the prototypes follow.
+            the fused features (b, d, n, 1) without context of cells spread over the view, which the
+            prototypes follow.
         """
         mine = look(self.model, pair, 0)
         student, known = matched(mine, teacher, pair)
@@ -58,19 +63,26 @@ class Student(nn.Module):
             terms |= {
                 name: loss.new_tensor(value) for name, value in collapse(student, known).items()
             }
-        return loss, terms, mine.fused[:, : self.model.config.fusion.dim]
+        width = self.model.config.fusion.dim
+        spread = torch.where(mine.seen[..., None], mine.fused, torch.nan)[:, -SPREAD:, :width]
+        return loss, terms, spread.transpose(1, 2)[..., None]
 
 
 class View:
-    """What an encoder made of one view: a map per sensor and date, and the fused map."""
+    """What an encoder made of one view.
+
+    A map per sensor and date, and fused features at the matched cells and then at `SPREAD` cells
+    spread over the view.
+    """
 
     def __init__(
         self,
         dates: dict[str, Float[Tensor, "b t c h w"]],
-        valid: dict[str, Tensor],
-        fused: Float[Tensor, "b d h w"],
+        valid: dict[str, Bool[Tensor, "b t h w"]],
+        fused: Float[Tensor, "b n d"],
+        seen: Bool[Tensor, "b n"],
     ) -> None:
-        self.dates, self.valid, self.fused = dates, valid, fused
+        self.dates, self.valid, self.fused, self.seen = dates, valid, fused, seen
 
 
 def look(model: SkySense, pair: Pair, side: int) -> View:
@@ -88,50 +100,49 @@ def look(model: SkySense, pair: Pair, side: int) -> View:
         valid[key] = token_validity(key, usable)  # b t h w
         dates[key] = model.encode_dates(key, pixels, valid[key])  # b t c h w
         inputs[key] = (dates[key], valid[key], each.doy)
-    offset = (pair.offset_u, pair.offset_v)[side]
+    n, matches = pair.plan.size, pair.cells[side]
+    spread = torch.linspace(0, n * n - 1, SPREAD, device=matches.device).round().long()
+    at = torch.cat([matches, spread.expand(len(matches), -1)], dim=1)  # b m+SPREAD
     context = {"cell": pair.cell} if model.prototypes is not None else {}
-    fused = model.fuse(inputs, step=FUSED_STEP, offset=offset, **context)
-    return View(dates, valid, fused)
+    fused = model.fuse(inputs, at=at, **context)[..., 0].transpose(1, 2)  # b n d
+    # NaN is what fusion gives where nothing was seen, and there only it is expected
+    seen = torch.zeros_like(at, dtype=torch.bool)
+    tokens = at // n // TOKEN_CELLS * (n // TOKEN_CELLS) + at % n // TOKEN_CELLS
+    for key, each in valid.items():
+        seen |= each.any(1).flatten(1).gather(1, at if key == "hr" else tokens)
+    return View(dates, valid, fused, seen)
 
 
 def matched(u: View, v: View, pair: Pair) -> tuple[Features, Features]:
     """Features of both views where they show the same ground, in the same order.
 
-    A position counts where both views saw it; an image's mean is over all that its view saw.
+    A position counts where both views saw it; an image's mean is over what its view saw, for fused
+    features over the cells spread over it.
     """
     sides: tuple[dict[str, Seen], dict[str, Seen]] = ({}, {})
     for key in u.dates:
-        places = pair.hr_cells if key == "hr" else pair.tokens
+        places = pair.cells if key == "hr" else pair.tokens
         taken = []
         for view, at, days in zip((u, v), places, pair.dates[key], strict=True):
             values = view.dates[key][:, days].flatten(3).transpose(2, 3)  # b s hw c
             seen = view.valid[key][:, days].flatten(2)  # b s hw
-            taken.append(_taken(values, seen, at[:, None].expand(-1, len(days), -1)))
+            index = at[:, None].expand(-1, len(days), -1)  # b s m
+            wide = index[..., None].expand(*index.shape, values.shape[-1])
+            taken.append((values.gather(2, wide), seen.gather(2, index), *_mean(values, seen)))
         _join(key, taken, sides)
-    taken = []
-    for view, at, offset in zip((u, v), pair.cells, (pair.offset_u, pair.offset_v), strict=True):
-        values = view.fused.flatten(2).transpose(1, 2)  # b hw d
-        seen = _fused_somewhere(view, offset).flatten(1)
-        taken.append(_taken(torch.where(seen[..., None], values, 0.0), seen, at))
+    taken, m = [], pair.cells[0].shape[1]
+    for view in (u, v):
+        values = torch.where(view.seen[..., None], view.fused, 0.0)
+        mean = _mean(values[:, m:], view.seen[:, m:])
+        taken.append((values[:, :m], view.seen[:, :m], *mean))
     _join(FUSED, taken, sides)
     return Features(sides[0], pair.place), Features(sides[1], pair.place)
 
 
-def _fused_somewhere(view: View, offset: tuple[int, int]) -> Tensor:
-    """Which fused cells (b, h, w) saw a usable token; elsewhere fused features are NaN on purpose."""
-    seen = torch.zeros_like(view.fused[:, 0], dtype=torch.bool)
-    for key, valid in view.valid.items():
-        some = valid.any(1)  # b h w
-        row, column = offset
-        seen |= some[:, row::FUSED_STEP, column::FUSED_STEP] if key == "hr" else some
-    return seen
-
-
-def _taken(values: Tensor, seen: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Values (..., n, d) at positions (..., m), whether they were seen, their mean, if there is one."""
-    index = at[..., None].expand(*at.shape, values.shape[-1])
-    mean = (values * seen[..., None]).sum(-2) / seen.sum(-1, keepdim=True).clamp(min=1)
-    return values.gather(-2, index), seen.gather(-1, at), mean, seen.any(-1)
+def _mean(values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over what was seen, (..., n, d) to (..., d), and whether there was anything."""
+    total = (values * seen[..., None]).sum(-2)
+    return total / seen.sum(-1, keepdim=True).clamp(min=1), seen.any(-1)
 
 
 def _join(

@@ -3,8 +3,8 @@
 A view is a square of 10 m cells. Both views of a pair are cut a whole number of 40 m tokens apart,
 so every token of one that the other shows too is a whole token there; the corner they count from
 is anywhere on the place, so tokens fall differently every time. Then each view is mirrored and
-turned, all sensors alike and all samples of a step alike: fused features are computed at one cell
-of each token (`SkySense.fuse(step=4, offset=...)`), and the offset is one for a whole batch.
+turned, all sensors alike. Fused features are computed at the matched cells only
+(`SkySense.fuse(at=...)`), which lie anywhere in their tokens.
 
 Everything random is drawn from generators keyed by (seed, step) and (seed, step, index in the
 global batch), so a pair of views is a pure function of those: a run that resumes, or one that is
@@ -24,12 +24,10 @@ from skysense.errors import EncoderError
 from skysense.pretrain.augment import AugmentConfig, augment
 from skysense.pretrain.data import Place, Series, pixels_per_cell
 from skysense.pretrain.geometry import (
-    FUSED_STEP,
     Turn,
     corners,
     meetings,
     turned,
-    turned_index,
 )
 from skysense.sensors import SENSORS
 
@@ -133,8 +131,6 @@ class Plan:
     """How many of them both views hold; they come first."""
     turn_u: Turn
     turn_v: Turn
-    phase: tuple[int, int]
-    """(row, column) in 0..3 of the fused cell inside its token, before turning."""
     places: tuple[int, ...]
     """Index of the place of every sample of the global batch."""
 
@@ -143,8 +139,8 @@ class Plan:
 class Pair:
     """Two views of the same places. `size` below is the plan's, `m` is `ViewConfig.positions`.
 
-    Position k is one piece of ground throughout: `tokens[k]` is a 40 m token, `cells[k]` the fused
-    cell in it and `hr_cells[k]` one of its 16 cells on the high-resolution map.
+    Position k is one piece of ground throughout: `tokens[k]` is a 40 m token, `cells[k]` one of the
+    16 cells of 10 m in it.
     """
 
     u: Batch
@@ -154,16 +150,11 @@ class Pair:
     tokens: tuple[Tensor, Tensor]
     """(iu, iv) int64 (b, m): positions on the (size / 4)² token grid of each view, row-major."""
     cells: tuple[Tensor, Tensor]
-    """(iu, iv) int64 (b, m): positions on the fused lattice (step 4, each view's offset)."""
-    hr_cells: tuple[Tensor, Tensor]
-    """(iu, iv) int64 (b, m): positions on the size² map of 10 m cells of each view."""
+    """(iu, iv) int64 (b, m): positions on the size² map of 10 m cells of each view, row-major."""
     dates: dict[str, tuple[Tensor, Tensor]]
     """sensor -> (iu, iv) int64 (s,): indices of the dates both views hold. A place that has fewer
     leaves the last of them invalid in both views.
     """
-    offset_u: tuple[int, int]
-    """(row, column) of the fused cells of u, for `SkySense.fuse(step=4, offset=...)`."""
-    offset_v: tuple[int, int]
     cell: Tensor
     """int64 (b,): geo-context cell, -1 = unknown."""
     place: Tensor
@@ -181,10 +172,7 @@ class Pair:
             self.v.to(device, dtype),
             moved(self.tokens),
             moved(self.cells),
-            moved(self.hr_cells),
             {key: moved(two) for key, two in self.dates.items()},
-            self.offset_u,
-            self.offset_v,
             self.cell.to(device, non_blocking=True),
             self.place.to(device, non_blocking=True),
             self.plan,
@@ -207,10 +195,7 @@ class Pair:
             pinned(self.v),
             self.tokens,
             self.cells,
-            self.hr_cells,
             self.dates,
-            self.offset_u,
-            self.offset_v,
             self.cell,
             self.place,
             self.plan,
@@ -271,11 +256,8 @@ def pairs(
         u=batches[0],
         v=batches[1],
         tokens=tokens,
-        cells=tokens,  # one fused cell in each token, in the same order
-        hr_cells=fine,
+        cells=fine,
         dates={key: (days, days) for key, days in both.items()},
-        offset_u=turned_index(*plan.phase, FUSED_STEP, plan.turn_u),
-        offset_v=turned_index(*plan.phase, FUSED_STEP, plan.turn_v),
         cell=torch.tensor([-1 if cells is None else int(cells[i]) for i in drawn]),
         place=torch.tensor(drawn),
         plan=plan,

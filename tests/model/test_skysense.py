@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 import torch
-from mini import MINI, make_model
+from mini import MINI, make_inputs, make_model
 
+from skysense.errors import EncoderError
 from skysense.model import DateFeatures, SensorInput
 from skysense.model.prototypes import read_out
 
@@ -335,3 +336,23 @@ def test_cell_never_trained_unknown_or_not_given_reads_zeros(placed, inputs):
 def test_given_bank_equals_the_same_bank_held(placed, inputs):
     bank = placed.prototypes.bank[[1, 1]]
     assert_equal(run(placed, inputs, bank=bank), run(placed, inputs, cell=torch.tensor([1, 1])))
+
+
+def test_places_named_one_by_one_are_the_cells_of_the_map():
+    model, inputs = make_model(), make_inputs()
+    features = {
+        s: (model.encode_dates(s, *given[:2]), given.valid, given.doy)
+        for s, given in inputs.items()
+    }
+    whole = model.fuse(features).flatten(2)  # b c 64
+    at = torch.tensor([[0, 63, 17, 17], [5, 9, 62, 1]])
+    got = model.fuse(features, at=at)[..., 0]  # b c n
+    wanted = whole.gather(2, at[:, None].expand(-1, whole.shape[1], -1))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12, equal_nan=True)
+
+
+def test_places_outside_the_window_are_refused():
+    model, inputs = make_model(), make_inputs()
+    features = {s: (model.encode_dates(s, *g[:2]), g.valid, g.doy) for s, g in inputs.items()}
+    with pytest.raises(EncoderError, match="numbered 0 to 63"):
+        model.fuse(features, at=torch.tensor([[0, 64], [0, 1]]))

@@ -36,7 +36,7 @@ def same(a, b):
             assert torch.equal(each.pixels, other.sensors[key].pixels)
             assert torch.equal(each.valid, other.sensors[key].valid)
             assert torch.equal(each.doy, other.sensors[key].doy)
-    for name in ("tokens", "cells", "hr_cells"):
+    for name in ("tokens", "cells"):
         for one, other in zip(getattr(a, name), getattr(b, name), strict=True):
             assert torch.equal(one, other)
     return True
@@ -62,7 +62,7 @@ def test_two_processes_get_the_halves_of_one_batch(places):
         for key, each in one.u.sensors.items():
             both = [half.u.sensors[key].pixels for half in (first, second)]
             assert torch.equal(each.pixels, torch.cat(both))
-        assert torch.equal(one.hr_cells[1], torch.cat([first.hr_cells[1], second.hr_cells[1]]))
+        assert torch.equal(one.cells[1], torch.cat([first.cells[1], second.cells[1]]))
         assert torch.equal(one.cell, torch.cat([first.cell, second.cell]))
 
 

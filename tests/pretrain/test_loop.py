@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -134,7 +135,7 @@ def test_a_damaged_state_is_a_sentence(places, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(places):
     run = begin(RUN, "cpu")
     with torch.no_grad():
-        run.student.model.s2.patch.bias.fill_(torch.nan)
+        run.student.model.fusion.input.bias.fill_(torch.nan)
     with pytest.raises(EncoderError, match="lower rate"):
         make_step(run, iter(loader(places)), 0)
 
@@ -183,12 +184,11 @@ def test_student_and_teacher_share_one_bank():
     assert run.teacher.model.prototypes.bank is run.student.model.prototypes.bank
 
 
-def test_learning_makes_two_views_of_a_place_agree(places):
-    run = begin(dataclasses.replace(RUN, steps=40, rate=3e-3), "cpu")
-    pairs = iter(loader(places, steps=40))
-    lines = [make_step(run, pairs, step) for step in range(40)]
-    agreed = [line["fused/pixel/agreement"] for line in lines]
-    assert sum(agreed[-10:]) > 1.5 * sum(agreed[:10])
+def test_learning_makes_two_views_of_the_same_places_agree(places):
+    run = begin(dataclasses.replace(RUN, steps=30, rate=3e-3), "cpu")
+    pairs = itertools.repeat(loader(places)[0])
+    agreed = [make_step(run, pairs, step)["fused/pixel/agreement"] for step in range(30)]
+    assert sum(agreed[-5:]) > 2 * sum(agreed[:5])
 
 
 def test_rates_rise_fall_and_end_where_they_should():

@@ -6,10 +6,10 @@ import torch
 from small_places import make_place, place_that_knows, random_place
 
 from skysense.errors import EncoderError
-from skysense.model.inputs import DateFeatures, lattice_of
+from skysense.model.inputs import DateFeatures, places_of
 from skysense.pretrain.augment import AugmentConfig
 from skysense.pretrain.data import Series
-from skysense.pretrain.geometry import FUSED_STEP, Turn, turned, turned_index
+from skysense.pretrain.geometry import Turn, turned, turned_index
 from skysense.pretrain.views import Plan, ViewConfig, pairs
 from skysense.sensors import SENSORS
 
@@ -17,11 +17,11 @@ TURNS = [Turn(flip, turns) for flip in (False, True) for turns in range(4)]
 CONFIG = ViewConfig(positions=24)
 
 
-def plan_of(size, sensors, *, dates=3, turn_u=TURNS[0], turn_v=TURNS[0], phase=(0, 0), step=0,
+def plan_of(size, sensors, *, dates=3, turn_u=TURNS[0], turn_v=TURNS[0], step=0,
             samples=(0,)):  # fmt: skip
     t = {key: 1 if key == "hr" else dates for key in sensors}
     shared = {key: max(1, round(t[key] / 2)) for key in sensors}
-    return Plan(7, step, "test", tuple(sensors), size, t, shared, turn_u, turn_v, phase, samples)
+    return Plan(7, step, "test", tuple(sensors), size, t, shared, turn_u, turn_v, samples)
 
 
 def ground(batch, key):
@@ -52,38 +52,31 @@ def test_an_index_goes_where_its_element_goes(turn):
 def test_matched_positions_are_one_ground_however_views_are_turned(turn_u):
     places = [place_that_knows()]
     for number, turn_v in enumerate(TURNS):
-        phase = (number % 4, number // 2)
-        plan = plan_of(
-            8, ("hr", "s2", "s1"), turn_u=turn_u, turn_v=turn_v, phase=phase, step=number
-        )
+        plan = plan_of(8, ("hr", "s2", "s1"), turn_u=turn_u, turn_v=turn_v, step=number)
         pair = pairs(places, plan, [0], CONFIG)
         seen = [ground(batch, "s2") for batch in (pair.u, pair.v)]
         # every sensor shows the same ground in every cell
         for batch, here in zip((pair.u, pair.v), seen, strict=True):
             assert (ground(batch, "s1") == here).all()
             assert np.allclose(ground(batch, "hr"), here)
-        # cells, as positions on the high-resolution map
-        fine = [at(grid, index) for grid, index in zip(seen, pair.hr_cells, strict=True)]
+        # cells
+        fine = [at(grid, index) for grid, index in zip(seen, pair.cells, strict=True)]
         assert (fine[0] == fine[1]).all()
         # tokens
         means = [g.reshape(2, 1, 2, 4, 2, 4).mean((3, 5)) for g in seen]
         coarse = [at(grid, index) for grid, index in zip(means, pair.tokens, strict=True)]
         assert (coarse[0] == coarse[1]).all()
-        # fused cells: what the model itself computes for this step and offset
+        # fused cells: what the model itself computes there
         fused = []
-        for grid, index, offset in zip(
-            seen, pair.cells, (pair.offset_u, pair.offset_v), strict=True
-        ):
+        for grid, index in zip(seen, pair.cells, strict=True):
             empty = DateFeatures(torch.empty(0), torch.ones(1, 1, 2, 2, dtype=torch.bool), None)
-            lattice = lattice_of({"s2": empty}, FUSED_STEP, offset)
-            some = grid[:, :, lattice.row, lattice.column]
-            fused.append(np.take_along_axis(some, index.numpy()[None].repeat(2, 0), axis=-1))
+            lattice = places_of({"s2": empty}, index)
+            fused.append(grid[:, :, lattice.row, lattice.column])
         assert (fused[0] == fused[1]).all()
         # and position k is one place on every map
         for side in range(2):
             assert (np.abs(fine[side] - coarse[side]) <= 1.5).all()
-            assert (np.abs(fused[side] - coarse[side]) <= 1.5).all()
-            assert (fused[side] - coarse[side] + 1.5 == np.array(phase).reshape(2, 1, 1)).all()
+            assert (fused[side] == fine[side]).all()
 
 
 @pytest.mark.parametrize("size", [16, 32])
@@ -97,7 +90,7 @@ def test_matched_positions_are_one_ground_at_every_size(size):
         for key in plan.sensors:
             grids = [ground(batch, key) for batch in (pair.u, pair.v)]
             means = [g.reshape(2, 3, size // 4, 4, size // 4, 4).mean((3, 5)) for g in grids]
-            for positions, maps in ((pair.hr_cells, grids), (pair.tokens, means)):
+            for positions, maps in ((pair.cells, grids), (pair.tokens, means)):
                 u, v = (at(g, index) for g, index in zip(maps, positions, strict=True))
                 assert (u == v).all()
 
@@ -122,7 +115,7 @@ def test_positions_do_not_repeat_before_every_token_is_there():
     plan = plan_of(16, ("s2",))
     pair = pairs([place_that_knows(cells=(16, 16), sensors=("s2",))], plan, [0], CONFIG)
     assert sorted(pair.tokens[0][0, :16].tolist()) == list(range(16))
-    assert len(set(pair.hr_cells[0][0].tolist())) == 24
+    assert len(set(pair.cells[0][0].tolist())) == 24
 
 
 def test_half_of_the_dates_are_shared_and_the_others_differ():
