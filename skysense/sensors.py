@@ -113,7 +113,8 @@ S1 = Sensor(
     resolution=10.0,
     mean=(-12.54847273, -20.19237134),
     std=(5.25697717, 5.91150917),
-    plausible=(-45.0, 5.0),
+    # linear backscatter, mostly 0 to 1, is not taken for decibels; the brightest towns are near -3
+    plausible=(-45.0, -1.0),
 )
 
 HR = Sensor(

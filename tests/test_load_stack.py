@@ -548,6 +548,32 @@ def test_a_forgotten_scale_is_said(tmp_path):
     assert any("median value is 2000" in n and "look wrong" in n for n in notes)
 
 
+BACKSCATTER = np.random.default_rng(0).normal([[[-11]], [[-18]]], 4, (2, 40, 40))
+"""A usual landscape, VV and VH in decibels."""
+
+
+@pytest.mark.parametrize(
+    ("stored", "units", "words"),
+    [
+        (BACKSCATTER, "dB", ""),
+        (10 ** (BACKSCATTER / 10), "power", ""),
+        (10 ** (BACKSCATTER / 20), "amplitude", ""),
+        (10 ** (BACKSCATTER / 10), "dB", "not 'dB'"),
+        (10 ** (BACKSCATTER / 20), "dB", "not 'dB'"),
+        (1000 * 10 ** (BACKSCATTER / 20), "dB", "not 'dB'"),
+        (np.where(BACKSCATTER[:1] < -30, 0.0, 10 ** (BACKSCATTER / 10)), "dB", "not 'dB'"),
+        (BACKSCATTER, "power", "declared as units = 'dB'"),
+        (BACKSCATTER, "amplitude", "declared as units = 'dB'"),
+    ],
+)
+def test_backscatter_in_other_units_than_declared_is_said(tmp_path, stored, units, words):
+    write_tif(tmp_path / "a.tif", stored.astype("f4"))
+    notes = load(tmp_path, table("s1", ["VV", "VH"], units=units))["s1"].attrs["notes"]
+    alarms = [n for n in notes if "look wrong" in n]
+    assert len(alarms) == bool(words)
+    assert all(words in n for n in alarms)
+
+
 def test_swapped_radar_bands_are_said(tmp_path):
     write_tif(tmp_path / "a.tif", np.stack([np.full((4, 4), v, "f4") for v in (-18, -11)]))
     notes = load(tmp_path, table("s1", ["VV", "VH"]))["s1"].attrs["notes"]

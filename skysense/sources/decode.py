@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skysense.sensors import SENSORS
+from skysense.sources.radiometry import misfit
 from skysense.sources.recipe import Images
 from skysense.sources.recipe_fields import MaskRule
 
@@ -58,16 +58,12 @@ def implausible(sensor: str, bands: tuple[str, ...], medians: np.ndarray) -> lis
         bands: Names along `medians`.
         medians: Median of the usable values of each band, NaN if there are none.
     """
-    spec = SENSORS[sensor]
     if not np.isfinite(medians).any():
-        return []
-    low, high = spec.plausible
-    middle = float(np.nanmedian(medians))
-    if not low <= middle <= high:
-        return [
-            f"the median value is {middle:.4g}, outside {low:g} to {high:g} {spec.units}: the "
-            "scale, offset or units of the source look wrong."
-        ]
+        radar = " Decibels are declared as units = 'dB'." if sensor == "s1" else ""
+        return [f"no pixel of any date is usable: no-data, masks or units look wrong.{radar}"]
+    odd = misfit(sensor, float(np.nanmedian(medians)))
+    if odd:
+        return [odd]
     median = dict(zip(bands, (float(m) for m in medians), strict=True))
     if sensor == "s1" and median.get("vv", 0.0) < median.get("vh", -99.0) - 1:
         return ["VH is brighter than VV, which no landscape is: the band order looks wrong."]

@@ -116,17 +116,31 @@ def doubts(sensor: str, data: np.ndarray, valid: np.ndarray) -> list[str]:
     seen = seen[np.isfinite(seen)]
     if seen.size < 100:
         return []
-    spec = SENSORS[sensor]
     found = []
     if sensor == "s2" and (share := float((seen <= 0).mean())) > CLIPPED:
         found.append(
             f"{share:.0%} of the reflectance is below 0 and was set to 0: the offset of baseline "
             "04.00 was probably subtracted twice."
         )
-    middle, (low, high) = float(np.median(seen)), spec.plausible
-    if not low <= middle <= high:
-        found.append(
-            f"the median is {middle:.4g} {spec.units}, outside {low:g} to {high:g}: scale or units "
-            "look wrong."
-        )
-    return found
+    odd = misfit(sensor, float(np.median(seen)))
+    return [*found, odd] if odd else found
+
+
+def misfit(sensor: str, middle: float) -> str:
+    """What is wrong with a median that no scene of this sensor has; empty if it may be right.
+
+    Args:
+        sensor: `hr`, `s2` or `s1`.
+        middle: Median of the usable values in contract units.
+    """
+    spec = SENSORS[sensor]
+    low, high = spec.plausible
+    if low <= middle <= high:
+        return ""
+    said = (
+        f"the median value is {middle:.4g}, outside {low:g} to {high:g} {spec.units}: the scale, "
+        "offset or units of the source look wrong."
+    )
+    if sensor == "s1" and middle > high:
+        said += " Linear backscatter is declared as units = 'power' or 'amplitude', not 'dB'."
+    return said
