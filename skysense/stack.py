@@ -135,7 +135,9 @@ def make_stack(
     Raises:
         StackError: If the result breaks the contract.
     """
-    ordered = {key: groups[key] for key in SENSORS if key in groups}
+    ordered = {
+        key: groups[key].assign_attrs(synthetic=int(synthetic)) for key in SENSORS if key in groups
+    }
     if set(ordered) != set(groups):
         raise StackError(
             f"{sorted(set(groups) - set(ordered))} are not sensors; use {list(SENSORS)}."

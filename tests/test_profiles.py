@@ -17,7 +17,6 @@ from skysense.sources.access import Access, Limits
 from skysense.sources.grids import choose_grid
 from skysense.sources.profiles import (
     EARTH_SEARCH,
-    EARTH_SEARCH_V1_L2A,
     PLANETARY_COMPUTER,
     PROFILES,
     own_address,
@@ -141,9 +140,9 @@ def test_both_ways_of_knowing_the_offset_agree_on_recorded_items(recorded):
         assert declared.bands == by_baseline.bands
 
 
-def test_the_older_collection_of_earth_search_has_no_offset_taken_off(recorded):
+def test_a_provider_that_took_the_offset_off_is_believed_against_its_items(recorded):
     item = recorded("stactools_sentinel2_S2B_MSIL2A_20220413")
-    made = read_scene(item, EARTH_SEARCH_V1_L2A, ANY)
+    made = read_scene(item, replace(ES_S2, offset="shifted"), ANY)
     assert {part.decode.add for part in made.bands.values()} == {0}
 
 

@@ -317,13 +317,13 @@ def test_the_south_has_its_summer_in_january():
 # --- places and refusals --------------------------------------------------------------------
 
 
-def test_the_demo_pair_holds_every_class_at_both_places_in_four_windows_each():
-    pair = synthetic.demo_pair(sensors=("s1",), time="2023-05")
-    assert list(pair) == ["synthetic fens", "synthetic hills"]
+def test_the_demo_regions_hold_every_class_in_four_windows_each():
+    regions = synthetic.demo_regions(time="2023-05")
+    assert [region.name for region in regions] == ["synthetic fens", "synthetic hills"]
     mixes = []
-    for name, (tree, truth) in pair.items():
-        region = region_of(tree)
-        assert region.name == name
+    for region in regions:
+        tree, truth = synthetic.scene_for(region, ("s1",)), synthetic.truth_for(region)
+        assert region_of(tree) == region
         assert tree["s1"]["data"].shape[2:] == (112, 112)
         mixes.append(np.bincount(truth.values.astype(int).ravel(), minlength=8) / truth.size)
         assert mixes[-1].min() > 0.02

@@ -146,13 +146,6 @@ EARTH_SEARCH = Profile(
     },
 )
 
-EARTH_SEARCH_V1_L2A = replace(
-    EARTH_SEARCH.collections["s2"], ids=("sentinel-2-l2a",), offset="shifted"
-)
-"""The older collection of Earth Search, not used by default: its items say that the offset is
-still in the pixels, and for years it was not (issues 24, 66 and 71 of its repository). Nothing is
-subtracted; a date that looks wrong after that is flagged."""
-
 
 def own_address(address: str) -> Profile:
     """A profile for any other catalogue: the usual names are tried, its own metadata are believed.

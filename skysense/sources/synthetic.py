@@ -140,18 +140,6 @@ def demo_regions(
     return fens, hills
 
 
-def demo_pair(
-    size: float = 900.0,
-    sensors: Sequence[str] = ("s2", "s1"),
-    time: str | tuple[str, str] = ("2023-01-01", "2023-12-31"),
-) -> dict[str, tuple[xr.DataTree, xr.DataArray]]:
-    """Stack and truth of both `demo_regions`, by name."""
-    return {
-        region.name: (scene_for(region, sensors), truth_for(region))
-        for region in demo_regions(size, time)
-    }
-
-
 def _cover(region: Region) -> Bounds:
     box = region.geobox(CELL).boundingbox
     return cover(Lattice(region.crs), (box.left, box.bottom, box.right, box.top))

@@ -36,6 +36,7 @@ def true_colour_field(group: Any, date: int | str | None = None) -> xr.DataArray
         AnalysisError: If the date or a band is not there.
     """
     data = _dataset(group)
+    root = group.root.attrs if isinstance(group, xr.DataTree) else {}
     key = str(data.attrs["sensor"])
     number = _date_number(data, date)
     step = max(1, -(-max(data.sizes["y"], data.sizes["x"]) // MOST_PIXELS))
@@ -54,7 +55,7 @@ def true_colour_field(group: Any, date: int | str | None = None) -> xr.DataArray
         "stretch_high": high,
         "licence": data.attrs.get("licence", ""),
         "source": data.attrs.get("source", ""),
-        "synthetic": _synthetic(group, data),
+        "synthetic": int(bool(data.attrs.get("synthetic") or root.get("synthetic"))),
         "approximate": int(data.attrs.get("approximate", 0)),
         "notes": [f"Every {step}th pixel is shown."] if step > 1 else [],
     }
@@ -84,13 +85,6 @@ def _dataset(group: Any) -> xr.Dataset:
             f"not {type(group).__name__}."
         )
     return data
-
-
-def _synthetic(group: Any, data: xr.Dataset) -> int:
-    """Whether no satellite saw it: the root of the stack knows, else the source's own words."""
-    if isinstance(group, xr.DataTree) and "synthetic" in group.root.attrs:
-        return int(group.root.attrs["synthetic"])
-    return int("synthetic" in str(data.attrs.get("source", "")).lower())
 
 
 def _date_number(data: xr.Dataset, date: int | str | None) -> int:

@@ -57,7 +57,14 @@ def test_radar_is_vv_vh_and_their_difference():
 
 def test_a_synthetic_scene_says_so_under_its_true_colours():
     assert view.warnings(view.true_colour_field(stack()["s2"])) == ["SYNTHETIC scene"]
+    assert view.warnings(view.true_colour_field(stack()["s2"].to_dataset())) == ["SYNTHETIC scene"]
     assert view.warnings(view.true_colour_field(stack(synthetic=False)["s2"])) == []
+
+
+def test_a_name_with_synthetic_in_it_makes_no_scene_synthetic():
+    group = stack(synthetic=False)["s2"].to_dataset()
+    group.attrs["source"] = "archive of synthetic aperture radar"
+    assert view.warnings(view.true_colour_field(group)) == []
 
 
 def test_a_large_image_is_shown_at_every_so_many_pixels(monkeypatch):
