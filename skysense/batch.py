@@ -14,16 +14,19 @@ import torch
 import xarray as xr
 from affine import Affine
 from jaxtyping import Bool, Float, Int
+from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.warp import reproject
 from torch import Tensor
 
-from skysense.errors import StackError
+from skysense.errors import SourceError, StackError
 from skysense.sensors import CELL, MIN_BANDS, SENSORS, Sensor
+from skysense.sources.fetch import GIVE_UP
+from skysense.sources.net import ReadError
 from skysense.stack import sensors_of
-from skysense.windows import HR_MARGIN, Lattice, Window
+from skysense.windows import HR_MARGIN, Bounds, Lattice, Window
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Batch:
     """By key, in the model's order."""
     lonlat: Float[Tensor, "b 2"]
     """Window centres, degrees."""
+    lacking: frozenset[tuple[str, int, str]] = frozenset()
+    """(sensor, date, band) of bands that a date lacks although its others are used: the sensor's
+    mean stands in for them."""
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
         """The same batch on another device; pixels and places in another precision."""
@@ -90,16 +96,62 @@ def to_batch(
         )
     lattice = Lattice.from_attrs(tree.attrs)
     batch: dict[str, SensorBatch] = {}
+    lacking: set[tuple[str, int, str]] = set()
     for key in keys:
         group = tree[key].to_dataset()
         check_bands(SENSORS[key], group)
         parts = [_read(group, SENSORS[key], window) for window in windows]
-        pixels = torch.from_numpy(np.stack([p for p, _ in parts]))  # b t c h w
-        valid = torch.from_numpy(np.stack([v for _, v in parts]))  # b t h w
+        pixels = torch.from_numpy(np.stack([p for p, _, _ in parts]))  # b t c h w
+        valid = torch.from_numpy(np.stack([v for _, v, _ in parts]))  # b t h w
         days = np.nan_to_num(group["doy"].values, nan=0.0).astype(np.int64)
         doy = torch.from_numpy(np.tile(days, (len(windows), 1)))  # b t
         batch[key] = SensorBatch(pixels, valid, doy)
-    return Batch(batch, _centres(lattice, windows))
+        lacking |= {(key, date, band) for _, _, found in parts for date, band in found}
+        del parts
+    return Batch(batch, _centres(lattice, windows), frozenset(lacking))
+
+
+def crop(tree: xr.DataTree, windows: Sequence[Window]) -> xr.DataTree:
+    """The part of a stack that its windows read, and no pixel more: they read the same there."""
+    lefts, bottoms, rights, tops = zip(*(w.bounds for w in windows), strict=True)
+    bounds = (min(lefts), min(bottoms), max(rights), max(tops))
+    groups = {}
+    for key in sensors_of(tree):
+        group = tree[key].to_dataset()
+        rows, columns = _under(group.odc.geobox, bounds, _margin(key)) or (slice(0), slice(0))
+        rows, columns = _two(rows, group.sizes["y"]), _two(columns, group.sizes["x"])
+        groups[f"/{key}"] = group.isel(y=rows, x=columns)
+    return xr.DataTree.from_dict({"/": tree.to_dataset(), **groups})
+
+
+def unreadable(
+    tree: xr.DataTree, windows: Sequence[Window], sensors: Sequence[str]
+) -> dict[str, dict[int, str]]:
+    """Which dates of which sensors cannot be read under windows, and why; each is tried by itself.
+
+    Raises:
+        SourceError: If the server has stopped answering, which says nothing about single dates.
+    """
+    found: dict[str, dict[int, str]] = {}
+    read = False
+    for key in sensors:
+        silent, group = 0, tree[key].to_dataset()
+        for date in range(group.sizes["time"]):
+            try:
+                for window in windows:
+                    _read(group.isel(time=[date]), SENSORS[key], window)
+            except ReadError as error:
+                found.setdefault(key, {})[date] = str(error)
+                silent = silent + 1 if error.fault.server else 0
+                last = date == group.sizes["time"] - 1 and key == sensors[-1] and not read
+                if silent >= GIVE_UP or (silent and last):
+                    raise SourceError(
+                        f"The server has stopped answering. {error} Start again later: what is "
+                        "finished in `out` is kept."
+                    ) from error
+            else:
+                read, silent = True, 0
+    return found
 
 
 def check_bands(sensor: Sensor, group: xr.Dataset) -> list[str]:
@@ -118,21 +170,27 @@ def check_bands(sensor: Sensor, group: xr.Dataset) -> list[str]:
     return missing
 
 
-def _read(group: xr.Dataset, sensor: Sensor, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """One window of one sensor: pixels (t c h w) and valid (t h w)."""
+def _read(
+    group: xr.Dataset, sensor: Sensor, window: Window
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
+    """One window of one sensor: pixels (t c h w), valid (t h w), and (date, band) filled in."""
     rows, columns = (round(n * CELL / sensor.resolution) for n in window.shape)
     left, _, _, top = window.bounds
-    present = [name for name in sensor.names if name in group["band"].values]
-    part = _cut(group.sel(band=present), window, HR_MARGIN if sensor.key == "hr" else 0)
+    names = group["band"].values.tolist()
+    present = [name for name in sensor.names if name in names]
     shape = (group.sizes["time"], len(sensor.names), rows, columns)
     mean = np.array(sensor.mean, np.float32)[:, None, None]
     pixels = np.broadcast_to(mean, shape).copy()
-    valid = np.zeros((shape[0], rows, columns), bool)
-    if part is None:
-        return pixels, valid
-    data, usable = part["data"].values, part["valid"].values
-    data, usable = _filled(data, usable, sensor, present)
-    box = part.odc.geobox
+    # Taken from the group, not from the part: an object that has shown its grid is only freed by
+    # the garbage collector, and the pixels of every window would stay until it comes.
+    whole = group.odc.geobox
+    under = _under(whole, window.bounds, _margin(sensor.key))
+    if under is None:
+        return pixels, np.zeros((shape[0], rows, columns), bool), []
+    part = group[["data", "valid"]].isel(y=under[0], x=under[1])  # a view: bands only after it
+    part = part.isel(band=[names.index(name) for name in present]).load()
+    data, usable, lacking = _filled(part["data"].values, part["valid"].values, sensor, present)
+    box = whole[under]
     step = abs(box.resolution.x)
     if sensor.key == "hr" and not _aligned(box, left, top, sensor.resolution):
         read, seen = _warp(data, usable, box, left, top, sensor.resolution, (rows, columns))
@@ -148,13 +206,13 @@ def _read(group: xr.Dataset, sensor: Sensor, window: Window) -> tuple[np.ndarray
         seen = usable[:, down[:, None], across[None, :]] & inside
     order = [sensor.names.index(name) for name in present]
     pixels[:, order] = np.where(seen[:, None], read, mean[order])
-    return pixels, seen
+    return pixels, seen, [pair for pair in lacking if seen[pair[0]].any()]
 
 
 def _filled(
     data: np.ndarray, usable: np.ndarray, sensor: Sensor, present: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bands that a date lacks altogether at the sensor's mean, and where the others are usable.
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
+    """Bands that a date lacks altogether at the sensor's mean, where others are usable; and which.
 
     A single-polarisation radar date has no vh at all: that is a missing band, not a missing date.
     """
@@ -164,21 +222,29 @@ def _filled(
     mean = np.array([sensor.mean[sensor.names.index(name)] for name in present], data.dtype)
     data = np.where(absent[:, :, None, None], mean[:, None, None], data)
     usable = usable & (finite | absent[:, :, None, None]).all(axis=1) & enough[:, None, None]
-    return data, usable
+    return data, usable, [(int(t), present[c]) for t, c in zip(*absent.nonzero(), strict=True)]
 
 
-def _cut(group: xr.Dataset, window: Window, margin: int) -> xr.Dataset | None:
-    """The pixels of a group under a window and a few around it, or None if there are none."""
-    box = group.odc.geobox
-    left, bottom, right, top = window.bounds
+def _margin(key: str) -> int:
+    """Pixels that reading a window takes from around it."""
+    return HR_MARGIN if key == "hr" else 0
+
+
+def _under(box: GeoBox, bounds: Bounds, margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns of a grid under bounds (m) and a few around, or None if there are none."""
+    left, bottom, right, top = bounds
     columns, rows = abs(box.resolution.x), abs(box.resolution.y)
     x0 = max(0, math.floor((left - box.affine.c) / columns + 1e-6) - margin)
-    x1 = min(group.sizes["x"], math.ceil((right - box.affine.c) / columns - 1e-6) + margin)
+    x1 = min(box.shape[1], math.ceil((right - box.affine.c) / columns - 1e-6) + margin)
     y0 = max(0, math.floor((box.affine.f - top) / rows + 1e-6) - margin)
-    y1 = min(group.sizes["y"], math.ceil((box.affine.f - bottom) / rows - 1e-6) + margin)
-    if x0 >= x1 or y0 >= y1:
-        return None
-    return group.isel(y=slice(y0, y1), x=slice(x0, x1)).load()
+    y1 = min(box.shape[0], math.ceil((box.affine.f - bottom) / rows - 1e-6) + margin)
+    return None if x0 >= x1 or y0 >= y1 else (slice(y0, y1), slice(x0, x1))
+
+
+def _two(span: slice, size: int) -> slice:
+    """At least two pixels where there are as many: the spacing of one is unknown."""
+    first, last = span.start or 0, max(span.stop, 2)
+    return slice(max(0, min(first, last - 2)), min(last, size))
 
 
 def _indices(origin: float, step: float, start: float, resolution: float, count: int) -> np.ndarray:

@@ -20,18 +20,18 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from skysense import __version__
-from skysense.batch import check_bands, to_batch
+from skysense.batch import check_bands, crop, to_batch, unreadable
 from skysense.context import context_of
 from skysense.cost import Cost, estimate
 from skysense.dates import Dates, choose_dates
 from skysense.encoders import FIRST_CELL, STRIDES, Encoder
 from skysense.errors import Cancelled, EncoderError, StackError
 from skysense.region import Region
-from skysense.sensors import CELL, HR_COARSEST, SENSORS
-from skysense.sources.fetch import read_stack
-from skysense.stack import all_notes, region_of, sensors_of
-from skysense.streaming import FeatureStore
+from skysense.sensors import CELL, SENSORS
+from skysense.sources.fetch import days_of, read_stack, without
+from skysense.sources.net import ReadError
+from skysense.stack import region_of, sensors_of
+from skysense.streaming import FeatureStore, Lost, provenance
 from skysense.windows import Bounds, Lattice, Window, plan_windows
 
 Progress = Callable[[int, int, str], None]
@@ -60,6 +60,17 @@ class Grid:
         return GeoBox((len(self.rows), len(self.columns)), affine, self.lattice.crs)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One call of `embed`, decided before any pixel is read."""
+
+    stack: xr.DataTree
+    """The chosen dates of the sensors that the encoder reads, where the windows are."""
+    grid: Grid
+    windows: list[Window]
+    cost: Cost
+
+
 def embed(
     stack: xr.DataTree,
     encoder: Encoder,
@@ -79,58 +90,116 @@ def embed(
         stack: From `load_stack`.
         encoder: From `load_encoder`, or anything with the same few attributes.
         resolution: Spacing of the features: 10, 20 or 40 m; the encoder's finest if None.
-        region: Part of the stack; the region it was loaded for if None.
+        region: Part of the stack; the region it was loaded for if None. Its bounds count: a
+            polygon in it masks nothing, as NaN means unseen and nothing else.
         dates: Which dates to use; by default up to 20 clear Sentinel-2 dates spread over the
             period, 10 Sentinel-1 dates of one orbit direction, one high-resolution image.
         batch_size: Windows at once; chosen from the memory budget if None.
         out: A `.zarr` path to stream to; work that was interrupted goes on where it stopped.
-        memory_gb: What may be held at once; beyond it the work is refused with the estimate.
-        progress: Called after each batch.
+        memory_gb: What the work may hold at once: weights, features unless streamed, the stack or
+            the windows being read, and what the encoder makes of them (the program itself, about
+            0.6 GB, comes on top; on a GPU, weights and the encoder's part are held against its own
+            memory). Beyond it the work is refused with the estimate.
+        progress: Called after each date that is read and after each batch of windows.
         cancel: Set it to stop; what was streamed to `out` stays.
 
     Returns:
         DataArray (feature, y, x), float32, on the UTM grid, NaN where nothing usable was seen.
-        Its `attrs` say how it was made.
+        Its `attrs` say how it was made. A date with an image that cannot be read is not used in
+        any window, and `notes` name it; if windows were made with it, they are made again.
 
     Raises:
         StackError: If the stack or the region cannot be used.
         EncoderError: If the encoder cannot read this stack, or memory would not do.
+        SourceError: If no image can be read, or the server has stopped answering.
         Cancelled: If `cancel` was set.
     """
     check_options(encoder, batch_size, memory_gb)
     FeatureStore.check(out)
-    chosen = choose_dates(stack, dates)
-    sensors = usable_sensors(chosen, encoder)
-    grid = plan_grid(chosen, region, encoder.stride if resolution is None else resolution)
-    windows = plan_windows(grid.lattice, _extent(grid))
-    cost = _cost(chosen, encoder, sensors, grid, windows)
-    size = batch_size or cost.batch(memory_gb)
-    if out is None and cost.output_gb > memory_gb:
-        raise EncoderError(
-            f"The features would take {cost.output_gb:.1f} GB ({encoder.dim} × {len(grid.rows):,} × "
-            f"{len(grid.columns):,}), more than memory_gb={memory_gb:g}. Pass out='features.zarr' "
-            "to stream them to disk, choose a coarser resolution or a smaller region."
-        )
-    chosen = only(chosen, sensors)
-    if cost.stack_gb < memory_gb / 4:  # neighbouring windows share pixels: read each of them once
-        chosen = read_stack(chosen, memory_gb=memory_gb, cancel=cancel)
-        sensors = usable_sensors(chosen, encoder)
-    attrs = _provenance(chosen, encoder, sensors, grid)
-    attrs |= {"device": str(encoder.device), "dtype": str(encoder.dtype).removeprefix("torch.")}
-    attrs |= {"batch_size": size, "threads": torch.get_num_threads()}
-    attrs |= context_of(encoder, grid.lattice, windows)
-    store = FeatureStore.create(out, encoder.dim, grid.geobox, attrs)
+    job, streamed = _plan(stack, encoder, resolution, region, dates), out is not None
+    size = batch_size or job.cost.batch(memory_gb, streamed=streamed)
+    if refusal := job.cost.refusal(size, memory_gb, streamed=streamed):
+        raise EncoderError(refusal)
+    chosen = job.stack
+    if job.cost.holds_stack(memory_gb, streamed=streamed):
+        told = progress if job.cost.lazy else None
+        chosen = read_stack(chosen, memory_gb=memory_gb, progress=told, cancel=cancel)
+    run = {
+        "encoder": encoder.name,
+        "weights": encoder.weights,
+        "weights_licence": encoder.licence,
+        "untrained": int(encoder.untrained),
+        "resolution": job.grid.resolution,
+        "device": str(encoder.device),
+        "dtype": str(encoder.dtype).removeprefix("torch."),
+        "batch_size": size,
+        "threads": torch.get_num_threads(),
+    }
+    run |= context_of(encoder, job.grid.lattice, job.windows)
+
+    def made_of(part: xr.DataTree) -> dict[str, Any]:
+        attrs = provenance(part, usable_sensors(part, encoder)) | run
+        return attrs | {"notes": [*attrs["notes"], *encoder.notes]}
+
+    store = FeatureStore.create(out, encoder.dim, job.grid.geobox, made_of(chosen))
+    while True:
+        readable = without(chosen, store.lost)
+        attrs = made_of(readable)
+        lost = _encode(readable, encoder, job, size, store, progress, cancel)
+        if not lost:
+            return store.finish(attrs)
+        store.begin_again(_merged(chosen, store.lost, lost))
+        if progress is not None:
+            days = [f"{SENSORS[k].title} {days_of(readable[k])[i]}" for k in lost for i in lost[k]]
+            progress(
+                0, len(job.windows), f"{', '.join(days)} cannot be read: left out, beginning again"
+            )
+
+
+def _encode(
+    stack: xr.DataTree,
+    encoder: Encoder,
+    job: Job,
+    size: int,
+    store: FeatureStore,
+    progress: Progress | None,
+    cancel: threading.Event | None,
+) -> Lost:
+    """Make what is left to do; ends early, with the dates, if some cannot be read everywhere."""
+    windows, sensors = job.windows, usable_sensors(stack, encoder)
     todo = [w for w in windows if not store.has(w.core)]
-    for batch in _batches(todo, size):
+    done = len(windows) - len(todo)
+    for windows_now in _batches(todo, size):
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        made = encoder(to_batch(chosen, batch, sensors), grid.resolution)
-        for window, features in zip(batch, made.float().cpu().numpy(), strict=True):
-            _write_core(store, grid, window, features)
-        done = len(windows) - len(todo) + todo.index(batch[-1]) + 1
+        try:
+            batch = to_batch(stack, windows_now, sensors)
+        except ReadError:
+            if lost := unreadable(stack, windows_now, sensors):
+                return lost
+            batch = to_batch(stack, windows_now, sensors)  # it had been for a moment only
+        made = encoder(batch, job.grid.resolution)
+        store.remark(
+            f"{SENSORS[key].title}: no {band} on {days_of(stack[key])[date]}; the sensor's mean "
+            "stands in for it."
+            for key, date, band in batch.lacking
+        )
+        for window, features in zip(windows_now, made.float().cpu().numpy(), strict=True):
+            _write_core(store, job.grid, window, features)
+        done += len(windows_now)
         if progress is not None:
             progress(done, len(windows), f"{done} of {len(windows)} windows encoded")
-    return store.finish()
+    return {}
+
+
+def _merged(stack: xr.DataTree, before: Lost, more: Lost) -> Lost:
+    """Dates of a stack that cannot be read, where `more` counts only those not lost `before`."""
+    merged = {key: dict(dates) for key, dates in before.items()}
+    for key, dates in more.items():
+        known = before.get(key, {})
+        left = [i for i in range(stack[key].sizes["time"]) if i not in known]
+        merged.setdefault(key, {}).update({left[i]: why for i, why in dates.items()})
+    return merged
 
 
 def only(stack: xr.DataTree, sensors: Sequence[str]) -> xr.DataTree:
@@ -218,21 +287,23 @@ def forecast(
     dates: Dates | None = None,
 ) -> Cost:
     """What `embed` with the same arguments will take; raises what it would raise."""
+    return _plan(stack, encoder, resolution, region, dates).cost
+
+
+def _plan(
+    stack: xr.DataTree,
+    encoder: Encoder,
+    resolution: int | None,
+    region: Region | None,
+    dates: Dates | None,
+) -> Job:
     chosen = choose_dates(stack, dates)
     sensors = usable_sensors(chosen, encoder)
     grid = plan_grid(chosen, region, encoder.stride if resolution is None else resolution)
-    return _cost(chosen, encoder, sensors, grid, plan_windows(grid.lattice, _extent(grid)))
-
-
-def _cost(
-    stack: xr.DataTree,
-    encoder: Encoder,
-    sensors: Sequence[str],
-    grid: Grid,
-    windows: Sequence[Window],
-) -> Cost:
-    return estimate(
-        stack,
+    windows = plan_windows(grid.lattice, _extent(grid))
+    chosen = crop(only(chosen, sensors), windows)
+    cost = estimate(
+        chosen,
         encoder,
         sensors,
         cells=(len(grid.rows), len(grid.columns)),
@@ -240,6 +311,7 @@ def _cost(
         windows=len(windows),
         step=grid.resolution // 10,
     )
+    return Job(chosen, grid, windows, cost)
 
 
 def _batches(windows: Sequence[Window], size: int) -> Iterator[list[Window]]:
@@ -317,45 +389,3 @@ def _overlap(a: Bounds, b: Bounds) -> Bounds:
 def _project(region: Region, crs: str) -> Bounds:
     to_utm = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
     return to_utm.transform_bounds(*region.bounds)
-
-
-def _provenance(
-    stack: xr.DataTree, encoder: Encoder, sensors: Sequence[str], grid: Grid
-) -> dict[str, Any]:
-    """Flat attributes that travel with the features: strings, numbers, lists."""
-    region = region_of(stack)
-    notes = all_notes(stack)
-    notes += encoder.notes
-    missing: list[str] = []
-    for key in sensors:
-        group = stack[key].to_dataset()
-        absent = check_bands(SENSORS[key], group)
-        missing += [f"{key}:{name}" for name in absent]
-        pixel = abs(group.odc.geobox.resolution.x)
-        if key == "hr" and pixel > HR_COARSEST:
-            notes.append(
-                f"High resolution: pixels of {pixel:g} m are coarser than the {HR_COARSEST} m the "
-                "encoder is meant for; its features are outside what it was made for."
-            )
-    attrs: dict[str, Any] = {
-        "long_name": "features",
-        "encoder": encoder.name,
-        "weights": encoder.weights,
-        "weights_licence": encoder.licence,
-        "untrained": int(encoder.untrained),
-        "approximate": [k for k in sensors if stack[k].attrs.get("approximate")],
-        "region": region.name if region else "",
-        "source": str(stack.attrs.get("source", "")),
-        "data_licence": str(stack.attrs.get("licence", "")),
-        "synthetic": int(stack.attrs.get("synthetic", 0)),
-        "sensors": list(sensors),
-        "missing_bands": missing,
-        "resolution": grid.resolution,
-        "notes": notes,
-        "version": __version__,
-    }
-    for key in sensors:
-        days = stack[key]["time"].values
-        attrs[f"dates_{key}"] = ["unknown" if np.isnat(d) else str(d)[:10] for d in days]
-        attrs[f"items_{key}"] = [str(v) for v in stack[key]["item"].values]
-    return attrs

@@ -2,13 +2,14 @@
 
 An interrupted Zarr write reads back as NaN without complaint, so what is finished is recorded
 outside the arrays: a line in `done.txt`, synced to disk after the window it names. Work that is
-started again with the same choices skips those windows.
+started again with the same choices skips those windows. Dates that turned out unreadable on the
+way are recorded too: no window may have used a date that another one could not.
 """
 
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,19 @@ import zarr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import assign_crs
 
+from skysense import __version__
+from skysense.batch import check_bands
 from skysense.errors import EncoderError
+from skysense.sensors import HR_COARSEST, SENSORS
+from skysense.sources.fetch import days_of
+from skysense.stack import all_notes, region_of
 from skysense.windows import Bounds
+
+Lost = dict[str, dict[int, str]]
+"""Sensor to index of a date to why it could not be read."""
+
+HINTS = {"threads": "set by OMP_NUM_THREADS", "batch_size": "chosen from memory_gb"}
+"""Where a choice comes from that nobody has to name."""
 
 
 class FeatureStore:
@@ -34,14 +46,26 @@ class FeatureStore:
         self.attrs = attrs
         self.path = path
         self.done: set[str] = set()
-        if path is not None and _journal(path).exists():
-            self.done = set(_journal(path).read_text(encoding="utf-8").splitlines())
+        self.lost: Lost = {}
+        self.remarks: set[str] = set()
+        if path is not None:
+            self.done = set(_lines(_journal(path)))
+            self.remarks = set(_lines(_partial(path) / "remarks.txt"))
+            for line in _lines(_partial(path) / "lost.txt"):
+                sensor, date, why = json.loads(line)
+                self.lost.setdefault(sensor, {})[date] = why
 
     @classmethod
     def create(
         cls, path: str | Path | None, dim: int, geobox: GeoBox, attrs: dict[str, Any]
     ) -> "FeatureStore":
         """An empty store, or the unfinished one of the same work at the same path.
+
+        Args:
+            path: Where to write, ending in .zarr; None for memory.
+            dim: Number of features.
+            geobox: Their grid.
+            attrs: How they are made; work with other `attrs` is other work.
 
         Raises:
             EncoderError: If `path` does not end in .zarr, is taken, or holds other unfinished work.
@@ -56,11 +80,7 @@ class FeatureStore:
         if partial.exists() and not (partial / "key").exists():
             shutil.rmtree(partial)  # stopped before anything was done
         if partial.exists():
-            if (partial / "key").read_text() != key:
-                raise EncoderError(
-                    f"{partial} holds unfinished work with other choices. Remove it, or choose "
-                    "another name for `out`."
-                )
+            _check_same(partial, key)
             return cls(zarr.open_array(partial / "store/features", mode="r+"), geobox, attrs, path)
         template = _labelled(
             dask.array.full(shape, np.nan, "f4", chunks=_chunks(shape)), geobox, attrs
@@ -69,7 +89,7 @@ class FeatureStore:
         template.to_dataset().to_zarr(
             partial / "store", compute=False, zarr_format=3, consolidated=False
         )
-        (partial / "key").write_text(key)
+        _sync(partial / "key", key)
         return cls(zarr.open_array(partial / "store/features", mode="r+"), geobox, attrs, path)
 
     @staticmethod
@@ -96,20 +116,81 @@ class FeatureStore:
         rows, columns = slice(row, row + part.shape[1]), slice(column, column + part.shape[2])
         self.array[:, rows, columns] = part
         if self.path is not None:
-            with _journal(self.path).open("a", encoding="utf-8") as journal:
-                journal.write(_name(core) + "\n")
-                journal.flush()
-                os.fsync(journal.fileno())
+            _sync(_journal(self.path), _name(core) + "\n", "a")
 
-    def finish(self) -> xr.DataArray:
-        """The features, whole; a streamed store gets its final name only now."""
+    def remark(self, sentences: Iterable[str]) -> None:
+        """Keep what was learnt from windows about to be written, for the notes."""
+        new = sorted(set(sentences) - self.remarks)
+        self.remarks |= set(new)
+        if self.path is not None and new:
+            _sync(_partial(self.path) / "remarks.txt", "".join(f"{s}\n" for s in new), "a")
+
+    def begin_again(self, lost: Lost) -> None:
+        """Forget what is done, as it used dates that cannot be read everywhere, and record those."""
+        self.done, self.remarks, self.lost = set(), set(), lost
+        if self.path is not None:
+            lines = [
+                json.dumps([k, i, why]) for k, dates in lost.items() for i, why in dates.items()
+            ]
+            _journal(self.path).unlink(missing_ok=True)  # first: a kill in between loses work only
+            (_partial(self.path) / "remarks.txt").unlink(missing_ok=True)
+            _sync(_partial(self.path) / "lost.txt", "".join(f"{line}\n" for line in lines))
+
+    def finish(self, attrs: dict[str, Any]) -> xr.DataArray:
+        """The features, whole; a streamed store gets its final name only now.
+
+        Args:
+            attrs: How they were made, which may say more than was known at the beginning.
+        """
+        attrs = {**attrs, "notes": [*attrs.get("notes", []), *sorted(self.remarks)]}
         if self.path is None:
-            return _labelled(self.array, self.geobox, self.attrs)
+            return _labelled(self.array, self.geobox, attrs)
+        for name in self.attrs.keys() - attrs.keys():
+            del self.array.attrs[name]
+        self.array.attrs.update(attrs)
         partial = _partial(self.path)
         (partial / "store").rename(self.path)
         shutil.rmtree(partial)
         opened = xr.open_zarr(self.path, consolidated=False, decode_coords="all")
         return opened["features"]
+
+
+def provenance(stack: xr.DataTree, sensors: Sequence[str]) -> dict[str, Any]:
+    """Flat attributes of what is encoded that travel with the features: strings, numbers, lists.
+
+    Args:
+        stack: With the dates that are used, and its notes.
+        sensors: What the encoder reads of it.
+    """
+    region = region_of(stack)
+    notes = all_notes(stack)
+    missing: list[str] = []
+    for key in sensors:
+        group = stack[key].to_dataset()
+        absent = check_bands(SENSORS[key], group)
+        missing += [f"{key}:{name}" for name in absent]
+        pixel = abs(group.odc.geobox.resolution.x)
+        if key == "hr" and pixel > HR_COARSEST:
+            notes.append(
+                f"High resolution: pixels of {pixel:g} m are coarser than the {HR_COARSEST} m the "
+                "encoder is meant for; its features are outside what it was made for."
+            )
+    attrs: dict[str, Any] = {
+        "long_name": "features",
+        "approximate": [k for k in sensors if stack[k].attrs.get("approximate")],
+        "region": region.name if region else "",
+        "source": str(stack.attrs.get("source", "")),
+        "data_licence": str(stack.attrs.get("licence", "")),
+        "synthetic": int(stack.attrs.get("synthetic", 0)),
+        "sensors": list(sensors),
+        "missing_bands": missing,
+        "notes": notes,
+        "version": __version__,
+    }
+    for key in sensors:
+        attrs[f"dates_{key}"] = days_of(stack[key].to_dataset())
+        attrs[f"items_{key}"] = [str(v) for v in stack[key]["item"].values]
+    return attrs
 
 
 def _labelled(values: Any, geobox: GeoBox, attrs: dict[str, Any]) -> xr.DataArray:
@@ -145,7 +226,55 @@ def _name(core: Bounds) -> str:
     return " ".join(f"{value:.0f}" for value in core)
 
 
+def _lines(path: Path) -> list[str]:
+    """Lines of a text that may not be there; a last one that was cut short does not count."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return text.split("\n")[:-1]
+
+
+def _sync(path: Path, text: str, mode: str = "w") -> None:
+    """Write, and wait until it is on the disk."""
+    with path.open(mode, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _key(dim: int, geobox: GeoBox, attrs: dict[str, Any]) -> str:
     """Identity of the work: grid, encoder, weights, dates, batch, everything that is recorded."""
-    text = json.dumps([dim, repr(geobox), attrs], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    a, (rows, columns) = geobox.affine, geobox.shape
+    grid = f"{rows} × {columns} cells of {a.a:g} m from {a.c!r}, {a.f!r} in {geobox.crs}"
+    return json.dumps({"dim": dim, "grid": grid, **attrs}, sort_keys=True, default=str)
+
+
+def _check_same(partial: Path, key: str) -> None:
+    """Raise, naming what differs, unless the unfinished work there is the one of this key."""
+    text = (partial / "key").read_text(encoding="utf-8")
+    if text == key:
+        return
+    try:
+        there, now = json.loads(text), json.loads(key)
+        names = [name for name in {**now, **there} if there.get(name) != now.get(name)]
+    except (ValueError, AttributeError):  # of an older version, or cut short by a full disk
+        there, now, names = {}, {}, []
+    names.sort(key=lambda name: name == "notes")  # they follow from the others
+    said = "; ".join(_difference(name, there.get(name), now.get(name)) for name in names[:3])
+    raise EncoderError(
+        f"{partial} holds unfinished work with other choices{': ' if said else ''}{said}. "
+        "Start it with the same ones, remove it, or choose another name for `out`."
+    )
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    """How one choice differs, on a short line."""
+    if isinstance(was, list) and isinstance(now, list):
+        gone = [value for value in was if value not in now]
+        new = [value for value in now if value not in was]
+        return f"{name} had {_brief(gone)} where there is {_brief(new)} now"
+    hint = f" ({HINTS[name]})" if name in HINTS else ""
+    return f"{name} was {_brief(was)} and is {_brief(now)} now{hint}"
+
+
+def _brief(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (text if len(text) <= 60 else f"{text[:57]}...") or "nothing"

@@ -1,9 +1,12 @@
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from stacks import CRS, file_stack, stack_of
 
-from skysense.batch import to_batch
+from skysense.batch import crop, to_batch
 from skysense.errors import StackError
 from skysense.sensors import S1, S2
 from skysense.windows import Lattice, Window, plan_windows
@@ -100,3 +103,44 @@ def test_a_band_that_one_date_lacks_is_a_missing_band_not_a_missing_date():
     assert torch.equal(batch.valid, whole.valid)
     assert torch.equal(batch.pixels[:, 1, 0], whole.pixels[:, 1, 0])
     assert np.allclose(batch.pixels[:, 1, 1], S1.mean[1])
+
+
+def test_which_date_lacks_which_band_is_said_where_its_others_are_used():
+    def single(sensor, data, valid):
+        data[1, 1] = np.nan
+        data[2] = np.nan  # nothing at all: an unusable date, not a missing band
+        return data, valid
+
+    stack = file_stack(80, 80, ("s1",), edit=single)
+    assert to_batch(stack, windows_of(stack)).lacking == {("s1", 1, "vh")}
+
+
+@pytest.mark.parametrize("corner", [0, 600])
+def test_windows_read_the_same_in_the_part_of_a_stack_that_they_need(corner):
+    stack = file_stack(900, 900, ("hr", "s2", "s1"), dates={"hr": 1, "s2": 2, "s1": 1})
+    lattice = Lattice.from_attrs(stack.attrs)
+    left, top = lattice.x0 + corner, lattice.y0 - corner
+    windows = plan_windows(lattice, (left, top - 200, left + 200, top))
+    part = crop(stack, windows)
+    assert part["s2"]["data"].size < stack["s2"]["data"].size
+    a, b = to_batch(stack, windows), to_batch(part, windows)
+    for key, each in a.sensors.items():
+        assert torch.equal(each.pixels, b.sensors[key].pixels)
+        assert torch.equal(each.valid, b.sensors[key].valid)
+
+
+def test_pixels_of_earlier_windows_do_not_stay_in_memory():
+    stack = file_stack(1200, 640, ("s2",))
+    windows = windows_of(stack)
+    size = to_batch(stack, windows).sensors["s2"].pixels.nbytes
+    gc.collect()
+    gc.disable()  # it would free them some day, but not before many windows have gone by
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            to_batch(stack, windows)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert kept < size / 4

@@ -1,10 +1,13 @@
 import pytest
 from stacks import file_stack
 
-from skysense.cost import Cost, operations, speed
+from skysense.batch import to_batch
+from skysense.cost import PROGRAM_GB, Cost, operations, speed
+from skysense.dates import Dates
 from skysense.embedding import embed, forecast
-from skysense.encoders import load_encoder
+from skysense.encoders import SkySenseEncoder, load_encoder
 from skysense.model import PRESETS
+from skysense.windows import Lattice, plan_windows
 
 
 def test_operations_of_the_paper_model_are_the_published_arithmetic():
@@ -32,6 +35,73 @@ def test_speed_is_zero_without_a_network_and_positive_with_one():
 
 
 def test_the_sentence_names_windows_memory_and_time():
-    cost = Cost(2, 0.5, 0.1, 0.3, 3.3, 40.0)
-    assert cost.sentence(0.2) == "2 windows, about 4.1 GB, 3 min (2 min per window)"
-    assert cost.sentence() == "2 windows, about 4.1 GB"
+    cost = Cost(2, 0.52, 0.1, 0.1, 0.2, 1.3, 40.0)
+    held = PROGRAM_GB + 0.52 + 0.1 + 1.3 + (0.1 + 0.2)
+    assert cost.sentence(0.2) == f"2 windows, about {held:.1f} GB, 3 min (2 min per window)"
+    assert cost.sentence() == f"2 windows, about {held:.1f} GB"
+
+
+@pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
+def test_memory_grows_with_windows_dates_and_sensors(name):
+    encoder = load_encoder(name, device="cpu", precision="float32")
+    stack = file_stack(1200, 640, ("hr", "s2", "s1"))
+    few = forecast(stack, encoder, dates=Dates(s2=2, s1=1))
+    more = forecast(stack, encoder, dates=Dates(s2=4, s1=3))
+    without = forecast(stack, encoder, dates=Dates(s2=2, s1=1, hr=0))
+    sizes = [few.batch_gb(n) for n in (1, 2, 4, 8)]
+    assert sizes == sorted(set(sizes))
+    assert without.batch_gb(1) < few.batch_gb(1) < more.batch_gb(1)
+    assert without.peak_gb() < few.peak_gb() < more.peak_gb()
+
+
+@pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
+def test_memory_is_at_least_the_tensors_that_are_there_at_once(name):
+    encoder = load_encoder(name, device="cpu", precision="float32")
+    stack = file_stack(1200, 640)
+    cost = forecast(stack, encoder)
+    windows = plan_windows(
+        Lattice.from_attrs(stack.attrs), (500_000, 5_599_360, 501_200, 5_600_000)
+    )
+    read = to_batch(stack, windows).sensors.values()
+    pixels = sum(each.pixels.nbytes + each.valid.nbytes for each in read)
+    features = encoder.dim * 120 * 64 * 4
+    held = sum(stack[k]["data"].nbytes + stack[k]["valid"].nbytes for k in ("s2", "s1"))
+    weights = 0
+    if isinstance(encoder, SkySenseEncoder):
+        weights = sum(p.nbytes for p in encoder.model.parameters())
+    known = pixels + 2 * features + held + weights  # features of the batch, and of the place
+    assert cost.windows == len(windows)
+    need = cost.need_gb(len(windows), held=True, streamed=False)
+    assert need > known / 1e9
+    assert cost.need_gb(len(windows), held=True, streamed=True) == pytest.approx(
+        need - features / 1e9
+    )
+
+
+def test_the_encoder_s_working_memory_has_an_end_but_what_it_keeps_has_none():
+    cost = Cost(100, 0, 0, 0.1, 0.1, 0, 0, steps=((1.0, 2.0), (0.5, 5.0)))
+    assert [cost.batch_gb(n) for n in (1, 2, 4, 20)] == pytest.approx([1.2, 2.4, 2.8, 9.0])
+
+
+def test_a_batch_is_made_smaller_before_work_is_refused():
+    cost = Cost(8, 0.1, 0.1, 0.1, 0.4, 1.0, 0)
+    assert cost.batch(8.0) == 5
+    assert cost.batch(2.0) == 1
+    assert cost.refusal(1, 2.0, streamed=False) == ""
+    assert "Pass batch_size=1." in cost.refusal(8, 2.0, streamed=False)
+    assert "pass memory_gb=1.6." in cost.refusal(1, 1.5, streamed=False)
+
+
+def test_features_that_alone_are_too_large_are_to_be_streamed():
+    cost = Cost(8, 10.0, 0.1, 0.1, 0.4, 1.0, 0)
+    said = cost.refusal(1, 4.0, streamed=False)
+    assert said.startswith("This would take 11.5 GB of memory (features 10.0 GB, ")
+    assert "out='features.zarr'" in said
+    assert cost.refusal(1, 4.0, streamed=True) == ""
+
+
+def test_a_graphics_card_holds_its_part_and_the_machine_the_rest():
+    cost = Cost(8, 1.0, 0.5, 0.1, 0.4, 6.0, 0, steps=((3.0, 9.0),), gpu_gb=8.0)
+    assert cost.need_gb(1, held=True, streamed=False) == pytest.approx(1.0 + 0.5 + 0.5)
+    assert cost.batch(64.0) == 2
+    assert "of the GPU's memory, of which 8.0 GB are free" in cost.refusal(8, 64.0, streamed=False)

@@ -2,12 +2,14 @@ import threading
 
 import numpy as np
 import pytest
+import shapely
+import torch
 import xarray as xr
 from pyproj import Transformer
 from stacks import CRS, file_stack, stack_of
 
 from skysense.dates import ALL, Dates
-from skysense.embedding import embed
+from skysense.embedding import embed, forecast
 from skysense.encoders import load_encoder
 from skysense.errors import Cancelled, EncoderError, StackError
 from skysense.region import Region
@@ -183,8 +185,26 @@ def test_unfinished_work_of_other_choices_is_not_mixed_in(encoder, tmp_path):
             progress=lambda *_: stop.set(),
             cancel=stop,
         )
-    with pytest.raises(EncoderError, match="other choices"):
+    with pytest.raises(EncoderError, match=r"other choices: .*resolution was 40 and is 20"):
         embed(file_stack(1200, 640), encoder, resolution=20, batch_size=1, out=path)
+    with pytest.raises(EncoderError, match="choices: batch_size was 1 and is 2 now"):
+        embed(file_stack(1200, 640), encoder, resolution=40, batch_size=2, out=path)
+    with pytest.raises(EncoderError, match="dates_s2 had 2023-04-12, 2023-05-03 where"):
+        embed(
+            file_stack(1200, 640),
+            encoder,
+            resolution=40,
+            batch_size=1,
+            out=path,
+            dates=Dates(last="2023-03-31", s1=3),
+        )
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        with pytest.raises(EncoderError, match=f"threads was {threads} and is {threads + 1} now"):
+            embed(file_stack(1200, 640), encoder, resolution=40, batch_size=1, out=path)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_default_dates_are_recorded_and_the_rest_counted(encoder):
@@ -270,6 +290,33 @@ def test_a_single_cell_is_no_map(encoder):
             region=region_at(UTM[0] + 50, UTM[1] - 90, 40),
             resolution=40,
         )
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_its_parts(encoder):
+    stack = file_stack(640, 640)
+    need = forecast(stack, encoder).need_gb(1, held=False, streamed=False)
+    with pytest.raises(EncoderError, match=r"features .* 1 window at once .* pass memory_gb="):
+        embed(stack, encoder, memory_gb=need * 0.9)
+
+
+def test_a_band_that_a_date_lacks_is_noted():
+    def single(sensor, data, valid):
+        if sensor == "s1":
+            data[1, 1] = np.nan
+        return data, valid
+
+    features = embed(file_stack(160, 160, edit=single), load_encoder("spectral", device="cpu"))
+    lacking = [note for note in features.attrs["notes"] if "stands in" in note]
+    assert lacking == ["Sentinel-1: no vh on 2023-03-22; the sensor's mean stands in for it."]
+
+
+def test_a_polygon_masks_nothing():
+    spectral = load_encoder("spectral", device="cpu")
+    box = region_at(UTM[0] + 20, UTM[1] - 140, 120)
+    corner = shapely.box(*box.bounds).difference(shapely.Point(box.bounds[:2]).buffer(1e-3))
+    whole = embed(file_stack(160, 160), spectral, region=box)
+    part = embed(file_stack(160, 160), spectral, region=Region(box.bounds, box.time, "", corner))
+    xr.testing.assert_equal(whole, part)
 
 
 def test_an_approximate_position_travels_with_the_features(encoder):

@@ -5,8 +5,9 @@ cloud. So a date with an unreadable image is left out as a whole, and the stack'
 with the reason; if a server stops answering, the rest is not tried and that is said too.
 """
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -23,6 +24,9 @@ READERS = 8
 
 GIVE_UP = 3
 """Dates in a row without any answer from the server, after which the rest is not tried."""
+
+SAMPLE = 1_000_000
+"""Pixels of a date, evenly spread, that are looked at to see whether its numbers can be right."""
 
 
 def read_stack(
@@ -78,6 +82,48 @@ def read_stack(
             notes.append(f"{SENSORS[key].title}: no date could be read. {reasons[0]}")
         else:
             groups[key] = group
+    return _joined(tree, groups, notes, reasons)
+
+
+def without(tree: xr.DataTree, lost: Mapping[str, Mapping[int, str]]) -> xr.DataTree:
+    """The stack without dates that could not be read, named in the notes as `read_stack` does.
+
+    Args:
+        tree: A stack.
+        lost: Sensor to index along `time` to the reason, a sentence.
+
+    Raises:
+        SourceError: If no date of any sensor is left.
+    """
+    notes = list(tree.attrs.get("notes", []))
+    groups: dict[str, xr.Dataset] = {}
+    said: list[str] = []
+    for key in sensors_of(tree):
+        group, days = tree[key].to_dataset(), days_of(tree[key].to_dataset())
+        reasons = dict(sorted(lost.get(key, {}).items()))
+        said = [f"{days[i]} left out: {why}" for i, why in reasons.items()]
+        kept = [i for i in range(len(days)) if i not in reasons]
+        if not kept:
+            notes.append(f"{SENSORS[key].title}: no date could be read. {said[0]}")
+            continue
+        groups[key] = group.isel(time=kept) if said else group
+        groups[key].attrs = {**group.attrs, "notes": [*group.attrs.get("notes", []), *said]}
+    return _joined(tree, groups, notes, said)
+
+
+def is_lazy(group: xr.Dataset) -> bool:
+    """True if pixels are read when they are used, False if they are in memory."""
+    return group["data"].chunks is not None or group["valid"].chunks is not None
+
+
+def days_of(group: xr.Dataset) -> list[str]:
+    """ISO day of each date, or `unknown`."""
+    return ["unknown" if np.isnat(t) else str(t)[:10] for t in group["time"].values]
+
+
+def _joined(
+    tree: xr.DataTree, groups: Mapping[str, xr.Dataset], notes: list[str], reasons: list[str]
+) -> xr.DataTree:
     if not groups:
         raise SourceError(f"No image could be read. {reasons[0]}")
     root = xr.Dataset(attrs={**tree.attrs, "notes": notes})
@@ -88,10 +134,10 @@ def _read_group(
     key: str, group: xr.Dataset, step: Callable[[str], None], cancel: threading.Event | None
 ) -> tuple[xr.Dataset | None, list[str]]:
     """One sensor in memory, or None, and the sentences about what was lost or looks wrong."""
-    count = group.sizes["time"]
-    data = np.full(group["data"].shape, np.nan, "f4")
-    valid = np.zeros(group["valid"].shape, bool)
-    days = ["unknown" if np.isnat(t) else str(t)[:10] for t in group["time"].values]
+    count, days = group.sizes["time"], days_of(group)
+    here = not is_lazy(group)
+    data = group["data"].values if here else np.full(group["data"].shape, np.nan, "f4")
+    valid = group["valid"].values if here else np.zeros(group["valid"].shape, bool)
     kept, lost, silent = [], [], 0
     for i in range(count):
         if cancel is not None and cancel.is_set():
@@ -112,8 +158,12 @@ def _read_group(
         else:
             silent = 0
             kept.append(i)
-            data[i], valid[i] = date["data"].values, date["valid"].values
-            lost += [f"{days[i]}: {sentence}" for sentence in doubts(key, data[i], valid[i])]
+            if not here:
+                data[i], valid[i] = date["data"].values, date["valid"].values
+            del date
+            every = slice(None, None, math.ceil(math.sqrt(valid[i].size / SAMPLE)))
+            found = doubts(key, data[i, :, every, every], valid[i, every, every])
+            lost += [f"{days[i]}: {sentence}" for sentence in found]
         step(f"{SENSORS[key].title} {days[i]}")
     if not kept:
         return None, lost
