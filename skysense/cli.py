@@ -1,6 +1,8 @@
 """`skysense`: the same verbs as the Python API, for people who live in a shell."""
 
+import dataclasses
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +70,14 @@ def embed(
     resolution: Annotated[int, typer.Option(help="Spacing of the features: 10, 20 or 40 m.")] = 10,
     device: Annotated[str, typer.Option(help="cuda, mps or cpu; the best if left out.")] = "",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float64.")] = "auto",
+    scene: Annotated[str, typer.Option(help="Scene of a recipe that lists several.")] = "",
+    region: Annotated[
+        str, typer.Option(help="Part of the stack: WEST,SOUTH,EAST,NORTH in degrees, or GeoJSON.")
+    ] = "",
+    dates: Annotated[
+        str, typer.Option(help="Dates to use: all, or some of s2=20,s1=10,hr=1,first=DAY,last=DAY.")
+    ] = "",
+    memory: Annotated[float, typer.Option(help="What the work may hold at once (GB).")] = 4.0,
 ) -> None:
     """Encode a stack into features; interrupted work goes on where it stopped."""
     from skysense.embedding import embed as run
@@ -77,10 +87,16 @@ def embed(
     from skysense.stack import open_stack
 
     check_free(out, FEATURE_FILES)  # before the work, not after it
-    tree = open_stack(stack) if stack.suffix == ".zarr" else load_stack(source=str(stack))
+    rule = _dates(dates)
+    saved = stack.suffix == ".zarr" and not scene
+    tree = open_stack(stack) if saved else load_stack(source=str(stack), scene=scene or None)
+    part = _part(region, tree)
     model = load_encoder(encoder, path=weights, device=device or None, precision=precision)
     streamed = out if out.suffix == ".zarr" else None
-    features = run(tree, model, resolution=resolution, out=streamed, progress=_progress)
+    features = run(
+        tree, model, resolution=resolution, region=part, dates=rule, memory_gb=memory,
+        out=streamed, progress=_progress,
+    )  # fmt: skip
     if streamed is None:
         save_features(features, out)
     if features.attrs["untrained"]:
@@ -210,10 +226,74 @@ def run(command: Callable[[], Any]) -> None:
     try:
         command()
     except (SkySenseError, OSError) as error:  # OSError: a full or read-only disk
-        typer.echo(f"skysense: {error}", err=True)
+        typer.echo(f"skysense: {for_shell(str(error))}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+OPTIONS = {"memory_gb": "memory", "path": "weights"} | {
+    name: name for name in ("out", "scene", "dates", "device", "precision", "resolution", "size")
+}
+"""What an argument in Python is called here, where a sentence may name it."""
+
+PYTHON = (
+    (r"Region\.around\((?:[^()]|\([^()]*\))*\)", "--around LON LAT --size 640 --time 2024"),
+    (r"time=\(first, last\)", "--time FIRST/LAST"),
+    (r"\(choose_dates\)", "(--dates)"),
+)
+"""Python in a sentence, and how a shell says it."""
+
+
+def for_shell(sentence: str) -> str:
+    """A sentence of the package with its Python arguments as options of the command line."""
+    for python, words in PYTHON:
+        sentence = re.sub(python, words, sentence)
+    names = "|".join(OPTIONS)
+
+    def option(found: re.Match) -> str:
+        value = (found[2] or "").strip("'\"")
+        return f"--{OPTIONS[found[1]]}" + (f" {value}" if value else "")
+
+    sentence = re.sub(rf"(?<![\w?&/.-])({names})=('[^']*'|[\w.+-]*\w)?", option, sentence)
+    return re.sub(rf"`({names})`|\b(memory_gb)\b", lambda m: f"--{OPTIONS[m[1] or m[2]]}", sentence)
+
+
+def _dates(text: str) -> Any:
+    """A rule for dates from `all` or `s2=8,first=2023-03-01`; None for the default."""
+    from skysense.dates import ALL, Dates
+    from skysense.errors import StackError
+
+    if text in ("", "all"):
+        return ALL if text else None
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Dates)}
+    values = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        try:
+            values[name] = kinds[name](value)
+        except (KeyError, ValueError) as error:
+            raise StackError(
+                f"--dates {text}: {part!r} is none of s2=N, s1=N, hr=N, first=DAY, last=DAY and "
+                "clear=SHARE. Join some of them by commas, or give --dates all."
+            ) from error
+    return Dates(**values)
+
+
+def _part(text: str, tree: Any) -> Any:
+    """A place inside a stack, from four numbers or GeoJSON; None for all of it."""
+    from skysense.region import Region
+    from skysense.stack import region_of
+
+    if not text:
+        return None
+    whole = region_of(tree)
+    period = whole.time if whole is not None else ("2000-01-01", "2099-12-31")  # the place counts
+    try:
+        bounds = tuple(float(number) for number in text.replace(",", " ").split())
+    except ValueError:
+        return Region.from_geojson(text, period)
+    return Region(bounds, period)  # type: ignore[arg-type]
 
 
 def _region(
@@ -239,7 +319,7 @@ def _region(
 
 def _progress(done: int, total: int, sentence: str) -> None:
     end = "\n" if done == total else ""
-    sys.stderr.write(f"\r{sentence}{end}")
+    sys.stderr.write(f"\r{sentence:<60}{end}")  # over what a longer one left behind
     sys.stderr.flush()
 
 

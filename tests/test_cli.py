@@ -1,14 +1,19 @@
 import importlib
 import inspect
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import shapely
 import xarray as xr
-from stacks import file_stack
+from pyproj import Transformer
+from stacks import CRS, file_stack
 from typer.testing import CliRunner
 
-from skysense.cli import app
+from skysense.cli import app, for_shell, run
+from skysense.errors import RecipeError
 from skysense.stack import open_stack, save_stack
 
 
@@ -61,6 +66,77 @@ def test_untrained_weights_are_said_aloud(stored, tmp_path):
     assert "UNTRAINED" in said
 
 
+def test_part_dates_and_memory_are_the_python_options(stored, tmp_path):
+    import skysense as sky
+    from skysense.dates import Dates
+
+    tree = open_stack(stored)
+    to_degrees = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
+    bounds = to_degrees.transform_bounds(500_030, 5_599_880, 500_110, 5_599_970)
+    place = {
+        "type": "Feature",
+        "properties": {},
+        "geometry": shapely.box(*bounds).__geo_interface__,
+    }
+    (tmp_path / "part.geojson").write_text(json.dumps(place))
+    made = sky.embed(
+        tree,
+        sky.load_encoder("spectral"),
+        region=sky.Region(bounds, "2023"),
+        dates=Dates(s2=2, s1=1, first="2023-03-10"),
+    )
+    for k, part in enumerate((",".join(map(repr, bounds)), tmp_path / "part.geojson")):
+        skysense(
+            "embed", stored, "--encoder", "spectral", "--region", part, "--memory", 2,
+            "--dates", "s2=2,s1=1,first=2023-03-10", "--out", tmp_path / f"{k}.zarr",
+        )  # fmt: skip
+        written = xr.open_zarr(tmp_path / f"{k}.zarr", consolidated=False)["features"]
+        assert written.shape == made.shape
+        assert (written.values == made.values).all()
+        assert written.attrs["dates_s2"] == made.attrs["dates_s2"]
+
+
+def test_all_dates_can_be_asked_for(tmp_path):
+    many = save_stack(file_stack(80, 80, ("s2",), dates={"s2": 23}), tmp_path / "s.zarr")
+    for words in ([], ["--dates", "all"]):
+        out = tmp_path / f"f{len(words)}.zarr"
+        skysense("embed", many, "--encoder", "spectral", "--out", out, *words)
+    counts = [
+        len(xr.open_zarr(tmp_path / name, consolidated=False)["features"].attrs["dates_s2"])
+        for name in ("f0.zarr", "f2.zarr")
+    ]
+    assert counts == [20, 23]
+
+
+def test_one_scene_of_a_recipe_is_embedded(shared, tmp_path):
+    recipe = Path(__file__).parent / "recipes/us-newyork-hro.toml"
+    options = ["--encoder", "spectral", "--resolution", 40]
+    skysense("embed", recipe, "--scene", "tile_1003", *options, "--out", tmp_path / "f.zarr")
+    written = xr.open_zarr(tmp_path / "f.zarr", consolidated=False)["features"]
+    assert "tile_1003" in written.attrs["source"]
+    with pytest.raises(RecipeError, match="tile_9322"):
+        skysense("embed", recipe, *options, "--out", tmp_path / "g.zarr")
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("more than memory_gb=4. Pass memory_gb=9.6.", "more than --memory 4. Pass --memory 9.6."),
+        (
+            "Pass out='f.zarr' to stream, or another `out`.",
+            "Pass --out f.zarr to stream, or another --out.",
+        ),
+        ("needs path=, the folder", "needs --weights, the folder"),
+        ("Pass scene=NAME.", "Pass --scene NAME."),
+        ("Leave `device` out, or device='cpu'.", "Leave --device out, or --device cpu."),
+        ("Pass time=(first, last).", "Pass --time FIRST/LAST."),
+        ("GET https://a.b/c?size=3&out=4 failed", "GET https://a.b/c?size=3&out=4 failed"),
+    ],
+)
+def test_a_sentence_names_options_of_the_shell_and_not_of_python(python, shell):
+    assert for_shell(python) == shell
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -96,6 +172,30 @@ def test_a_mistake_is_one_sentence_and_exit_code_one(words, sentence, tmp_path, 
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--dates", "s3=4"], "'s3=4' is none of s2=N"),
+        (["--dates", "first=may"], "is not an ISO day"),
+        (["--scene", "north"], "belong to a recipe"),
+        (["--region", "3,50,4"], "are not bounds"),
+        (["--region", "none.geojson"], "none.geojson"),
+        (["--region", "3,50,3.1,50.1"], "does not touch"),
+        (["--memory", "0.0001"], "more than --memory 0.0001"),
+        (["--memory", "-1"], "--memory -1"),
+        (["--resolution", "30"], "--resolution 30"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_in_the_words_of_the_shell(
+    words, sentence, stored, tmp_path, capsys
+):
+    command = ["embed", str(stored), "--encoder", "spectral", "--out", str(tmp_path / "f.zarr")]
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: app([*command, *words], standalone_mode=False))
+    assert ended.value.code == 1
+    assert sentence in capsys.readouterr().err
 
 
 def test_the_dashboard_takes_what_the_command_line_gives_it(monkeypatch):
