@@ -4,7 +4,7 @@
 
 Every module of the `paper` preset is built alone in a process of its own, run once to warm up (on the
 small cases) and once for the clock. Peak memory is the largest resident set of that process, weights
-and libraries included. It is no benchmark: it says whether a machine can do it at all, and in seconds
+and libraries included. On a busy machine the processors' seconds say more than those of the clock. It is no benchmark: it says whether a machine can do it at all, and in seconds
 or minutes.
 """
 
@@ -70,18 +70,20 @@ def measure(case: str, dtype: torch.dtype) -> dict:
     started = time.perf_counter()
     module, run = prepared(case, dtype)
     built = time.perf_counter() - started
-    seconds = []
+    seconds, work = [], []
     with torch.inference_mode():
         for _ in range(1 if case == "hr-2048" else 2):
-            started = time.perf_counter()
+            started, before = time.perf_counter(), time.process_time()
             result = run()
             seconds.append(time.perf_counter() - started)
+            work.append(time.process_time() - before)
     assert bool(result.float().isfinite().all())
     return {
         "case": case,
         "parameters": sum(p.numel() for p in module.parameters()),
         "build_s": round(built, 1),
         "run_s": round(seconds[-1], 2),
+        "cpu_s": round(work[-1], 2),
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB, 2),
         "output": list(result.shape),
     }
@@ -110,12 +112,14 @@ def main() -> None:
         f"{torch.__version__}, {torch.get_num_threads()} threads, {given.dtype}"
     )
     print(f"{machine}; load {os.getloadavg()[0]:.1f} before")
-    print("| module | parameters | seconds | peak memory |\n| --- | --- | --- | --- |")
+    print(
+        "| module | parameters | seconds | of processors | peak memory |\n| --- | --- | --- | --- | --- |"
+    )
     rows = []
     for case in given.case or CASES:
         what, needed = CASES[case]
         if free_gb() < needed + 1:
-            print(f"| {what} | | not run: {free_gb():.1f} GB free, about {needed} needed | |")
+            print(f"| {what} | | not run: {free_gb():.1f} GB free, about {needed} needed | | |")
             continue
         command = [sys.executable, "-m", "benchmarks.full_size", "--here", "--case", case]
         done = subprocess.run(
@@ -123,12 +127,12 @@ def main() -> None:
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["killed"])[-1]
-            print(f"| {what} | | failed: {last} | |")
+            print(f"| {what} | | failed: {last} | | |")
             continue
         row = json.loads(done.stdout.splitlines()[-1]) | {"load": os.getloadavg()[0]}
         rows.append(row)
         print(
-            f"| {what} | {row['parameters']:,} | {row['run_s']:.1f} | {row['peak_gb']:.1f} GB |",
+            f"| {what} | {row['parameters']:,} | {row['run_s']:.1f} | {row['cpu_s']:.1f} | {row['peak_gb']:.1f} GB |",
             flush=True,
         )
     print(f"load {os.getloadavg()[0]:.1f} after")

@@ -79,8 +79,7 @@ def run(
         _say(f"skipped: {each.name}: {each.reason}")
     others = [from_json(path.read_text(encoding="utf-8")) for path in merge]
     records = merged(*others, records)
-    took = time.perf_counter() - started
-    facts = [_facts(models), f"This run took {took / 60:.0f} minutes ({_machine()})."]
+    facts = [_facts(models), f"Last run on {_machine()}."]
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = ""
     if out.exists() and KEEP in (before := out.read_text(encoding="utf-8")):
@@ -88,7 +87,10 @@ def run(
     out.write_text(page(records, tasks, skipped + impossible, facts, kept), encoding="utf-8")
     numbers = out.with_suffix(".json")
     numbers.write_text(to_json(records, skipped + impossible), encoding="utf-8")
-    return f"{len(records)} rows of {len(tasks)} tasks in {out} and {numbers}"
+    minutes = (time.perf_counter() - started) / 60
+    return (
+        f"{len(records)} rows of {len(tasks)} tasks in {minutes:.1f} minutes: {out} and {numbers}"
+    )
 
 
 def _models(
@@ -99,6 +101,7 @@ def _models(
         encoder = load_encoder(name, device=device, precision="float32")
         if isinstance(encoder, SkySenseEncoder):
             models.append(Network(encoder, seen=() if encoder.untrained else None))
+        # Any other encoder that comes with us has no weights: its rows are there without a network.
     for text in checkpoints:
         name, _, folder = text.partition("=")
         if not name or not folder:
