@@ -32,6 +32,14 @@ class Verdict:
     difference: Mean
     passed: bool
     detail: str
+    least: float = 0.0
+    """What the difference must reach."""
+
+    @property
+    def word(self) -> str:
+        """Pass or fail, and whether the seeds leave a doubt."""
+        doubt = abs(self.difference.value - self.least) < self.difference.half
+        return ("pass" if self.passed else "FAIL") + (", within the interval" if doubt else "")
 
 
 def interval(values: Sequence[float] | np.ndarray, tasks: int = 1) -> Mean:
@@ -123,6 +131,7 @@ def verdicts(records: Sequence[Record], metric: str = "shots") -> list[Verdict]:
                         mean,
                         mean.value >= MARGIN,
                         f"{_points(ours)} against {_points(theirs)}",
+                        MARGIN,
                     )
                 )
         for where, tasks in (("all tasks", every), ("tasks never seen in training", unseen)):

@@ -116,7 +116,7 @@ def _bar(records: Sequence[Record]) -> str:
             each.question,
             f"{_cell(each.difference)} ({each.detail})" if each.difference.tasks else each.detail,
             str(each.difference.tasks),
-            "**pass**" if each.passed else "**FAIL**",
+            f"**{each.word}**",
         ]
         for each in found
     ]

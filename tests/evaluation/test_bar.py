@@ -1,9 +1,11 @@
 """The bar says pass or fail, and by how much."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from skysense.evaluation.bar import interval, verdicts
+from skysense.evaluation.bar import Mean, interval, verdicts
 from skysense.evaluation.run import Record
 from skysense.evaluation.table import page
 
@@ -54,6 +56,19 @@ def test_a_network_that_only_remembers_its_sites_fails_on_the_unseen_one():
     found = verdicts(runs({"a": 0.70, "b": 0.40}))
     assert [v.passed for v in found] == [True, True, False]
     assert "raw dates" in found[2].detail
+
+
+def test_a_difference_smaller_than_its_interval_is_called_so():
+    noisy = [
+        r if r.network != "ours" else record("ours", "fused", r.task, 0.505)
+        for r in runs({"a": 0, "b": 0})
+    ]
+    found = verdicts(noisy)
+    assert found[0].word == "pass"
+    assert interval(np.zeros(5)).half == 0
+    wide = dataclasses.replace(found[1], difference=Mean(0.005, 0.02, 2))
+    assert wide.word == "pass, within the interval"
+    assert dataclasses.replace(wide, passed=False, least=0.01).word == "FAIL, within the interval"
 
 
 def test_learning_less_than_the_margin_fails():
