@@ -20,7 +20,7 @@ from skysense.errors import (
     WeightsError,
 )
 from skysense.region import Region, split_region
-from skysense.sources import load_stack
+from skysense.sources import load_stack, synthetic
 from skysense.sources.files_geotiff import open_geotiff
 from skysense.sources.files_labels import read_labels
 from skysense.sources.recipe import read_recipe
@@ -156,6 +156,19 @@ def test_odd_paths_of_stacks_are_refused(stack, odd):
 def test_what_is_no_stack_is_refused(odd):
     for call in (acquisitions, choose_dates, summary):
         assert "DataTree" in refused(StackError, call, odd)
+
+
+@pytest.mark.parametrize("odd", ODD, **numbered)
+def test_odd_scenes_are_refused(odd):
+    whole = isinstance(odd, int) and odd == 5
+    for name in ("size", "style", "sensors", *(() if whole else ("seed",))):
+        assert refused(SourceError, synthetic.scene, **{name: odd})
+    for call in (synthetic.scene_for, synthetic.truth_for):
+        assert "region=" in refused(SourceError, call, odd)
+    if odd is not None:
+        assert "sensor" in refused(SourceError, synthetic.scene_for, Region(PLACE, "2023"), odd)
+    if not isinstance(odd, str):
+        assert "name=" in refused(RegionError, synthetic.scene, name=odd)
 
 
 # --- dates ----------------------------------------------------------------------------------

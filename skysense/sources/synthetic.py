@@ -19,6 +19,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from skysense.checks import as_number, choice, seed_of, shown
 from skysense.errors import SourceError
 from skysense.region import Region
 from skysense.sensors import CELL, SENSORS
@@ -80,18 +81,22 @@ def scene(
         `attrs["categories"]`.
 
     Raises:
-        SourceError: For an unknown style or sensor, or a size that cannot be made.
+        SourceError: For an unknown style or sensor, a seed that is none, or a size that cannot be
+            made.
+        RegionError: For a place or a period that is none.
     """
-    if style not in STYLES:
-        raise SourceError(f"style={style!r} is not one of {list(STYLES)}.")
-    if not (80 <= size <= 3000 and size % CELL == 0):
+    choice("style", style, STYLES, SourceError)
+    seed = seed_of(seed, SourceError)
+    side = as_number(size)
+    if not (80 <= side <= 3000 and side % CELL == 0):
         raise SourceError(
-            f"size={size!r} is not a multiple of {CELL:g} m from 80 to 3,000. "
+            f"size={shown(size)} is not a multiple of {CELL:g} m from 80 to 3,000. "
             "For larger places use scene_for(region)."
         )
     hills, style_lon, style_lat = STYLES[style]
     lon, lat = style_lon if lon is None else lon, style_lat if lat is None else lat
-    region = Region.around(lon, lat, size, time, name or f"synthetic {style}")
+    name = f"synthetic {style}" if isinstance(name, str) and not name else name
+    region = Region.around(lon, lat, size, time, name)
     x, y = Transformer.from_crs("EPSG:4326", region.crs, always_xy=True).transform(lon, lat)
     left, top = (round(v / CELL) * CELL for v in (x - size / 2, y + size / 2))
     bounds = (left, top - size, left + size, top)
@@ -112,17 +117,22 @@ def scene_for(region: Region, sensors: Sequence[str] | None = None) -> xr.DataTr
         sensors: Which of `hr`, `s2`, `s1`; None means all.
 
     Raises:
-        SourceError: For an unknown sensor, or if nothing passes over in the period.
+        SourceError: For what is no region, an unknown sensor, or if nothing passes over in the
+            period.
     """
     bounds = _cover(region)
-    return _stack(
-        World(0, region.crs), region, Lattice(region.crs), bounds, sensors or list(SENSORS)
-    )
+    wanted = list(SENSORS) if sensors is None else sensors
+    return _stack(World(0, region.crs), region, Lattice(region.crs), bounds, wanted)
 
 
 def truth_for(region: Region) -> xr.DataArray:
-    """What truly lies where `scene_for(region)` looks: categorical (y, x) at 10 m."""
-    return _truth(World(0, region.crs), _cover(region), SOURCE)
+    """What truly lies where `scene_for(region)` looks: categorical (y, x) at 10 m.
+
+    Raises:
+        SourceError: For what is no region.
+    """
+    bounds = _cover(region)
+    return _truth(World(0, region.crs), bounds, SOURCE)
 
 
 def demo_regions(
@@ -141,6 +151,10 @@ def demo_regions(
 
 
 def _cover(region: Region) -> Bounds:
+    if not isinstance(region, Region):
+        raise SourceError(
+            f"region={shown(region)} is not a Region; make one with Region.around(...)."
+        )
     box = region.geobox(CELL).boundingbox
     return cover(Lattice(region.crs), (box.left, box.bottom, box.right, box.top))
 
@@ -195,9 +209,10 @@ def _stack(
     sensors: Sequence[str],
     whole: bool = False,
 ) -> xr.DataTree:
-    strangers = [key for key in sensors if key not in SENSORS]
-    if strangers or not sensors:
-        raise SourceError(f"sensors={list(sensors)} must be some of {list(SENSORS)}.")
+    if isinstance(sensors, str) or not isinstance(sensors, Sequence) or not len(sensors):
+        raise SourceError(f"sensors={shown(sensors)} is no list of some of {list(SENSORS)}.")
+    for key in sensors:
+        choice("sensor", key, SENSORS, SourceError)
     groups: dict[str, xr.Dataset] = {}
     notes: list[str] = list(NOTES)
     for key in sensors:

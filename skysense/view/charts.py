@@ -10,11 +10,12 @@ import pandas as pd
 import xarray as xr
 
 from skysense.analysis import Agreement, Comparison
+from skysense.checks import shown
 from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.hues import LEFT_OUT, PALETTE, UNSELECTED, USED, hex_of, ramp
-from skysense.view.pictures import heading
+from skysense.view.pictures import heading, on_screen
 
 HALF_DAY = pd.Timedelta(hours=12)
 
@@ -27,8 +28,14 @@ def rail(acquisitions: Sequence[Acquisition]) -> tuple[pd.DataFrame, int]:
         rail, one unit per sensor), clear, used, reason, colour.
 
     Raises:
-        AnalysisError: If there is no date at all.
+        AnalysisError: If there is no date at all, or these are no acquisitions.
     """
+    if not isinstance(acquisitions, Sequence) or not all(
+        isinstance(each, Acquisition) for each in acquisitions
+    ):
+        raise AnalysisError(
+            f"{shown(acquisitions)} is no list of dates; acquisitions(stack) gives one."
+        )
     if not acquisitions:
         raise AnalysisError("There are no dates to show.")
     order = [key for key in SENSORS if any(a.sensor == key for a in acquisitions)][::-1]
@@ -64,6 +71,7 @@ def dates(acquisitions: Sequence[Acquisition], width: int = 900) -> hv.Rectangle
         width: Of the chart (pixels on the screen).
     """
     table, unknown = rail(acquisitions)
+    width = on_screen(width)
     used = sum(a.used for a in acquisitions)
     words = f"{used} of {len(acquisitions)} dates used; height is the usable share"
     if unknown:
@@ -129,6 +137,7 @@ def usage(shares: xr.DataArray, width: int = 600) -> hv.Bars:
     Bars of one place have the colours of the map; of several places, one colour per place.
     """
     table = usage_table(shares)
+    width = on_screen(width)
     names = list(dict.fromkeys(table["region"]))
     several = len(names) > 1
     keys = ["prototype", "region"] if several else ["prototype"]
@@ -155,6 +164,7 @@ def usage(shares: xr.DataArray, width: int = 600) -> hv.Bars:
 def comparison(found: Comparison, width: int = 600) -> hv.Overlay:
     """Distances between places with their intervals, above the control on the same scale."""
     rows = distance_table(found)
+    width = on_screen(width)
     rows["place"] = np.arange(len(rows))[::-1]
     known = rows.dropna(subset=["low", "high"]).assign(again=lambda table: table["place"])
     whiskers = hv.Segments(known, ["low", "place", "high", "again"], ["colour"])
@@ -176,7 +186,13 @@ def comparison(found: Comparison, width: int = 600) -> hv.Overlay:
 
 
 def distance_table(found: Comparison) -> pd.DataFrame:
-    """Pairs of places, then the control of each: what, distance, low, high, colour."""
+    """Pairs of places, then the control of each: what, distance, low, high, colour.
+
+    Raises:
+        AnalysisError: If it is no comparison.
+    """
+    if not isinstance(found, Comparison):
+        raise AnalysisError(f"{shown(found)} is no comparison; compare(places, bank) makes one.")
     rows = [
         {
             "what": f"{r['region']} – {r['other']}",
@@ -206,6 +222,7 @@ def distance_table(found: Comparison) -> pd.DataFrame:
 def agreement(found: Agreement, width: int = 420) -> hv.HeatMap:
     """How labels (rows) were mapped (columns): share of each row, with the pixels on hover."""
     table = confusion_table(found)
+    width = on_screen(width)
     return hv.HeatMap(table, ["map", "labels"], ["share", "pixels"]).opts(
         backend="bokeh",
         cmap=[hex_of(c) for c in ramp("continuous")],
@@ -221,7 +238,13 @@ def agreement(found: Agreement, width: int = 420) -> hv.HeatMap:
 
 
 def confusion_table(found: Agreement) -> pd.DataFrame:
-    """The confusion table row by row: labels, map, pixels, share of the row."""
+    """The confusion table row by row: labels, map, pixels, share of the row.
+
+    Raises:
+        AnalysisError: If it is no agreement.
+    """
+    if not isinstance(found, Agreement):
+        raise AnalysisError(f"{shown(found)} is no agreement; agreement(map, labels) makes one.")
     rows = []
     for name, row in zip(found.confusion.index, found.confusion.to_numpy(), strict=True):
         total = max(int(row.sum()), 1)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from skysense.checks import shown, whole
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 
@@ -99,9 +100,12 @@ def _date_number(data: xr.Dataset, date: int | str | None) -> int:
             known = ", ".join(days[:5]) + (" ..." if count > 5 else "")
             raise AnalysisError(f"There is no image of {date}; there are {known}.")
         return days.index(date)
-    if not -count <= date < count:
-        raise AnalysisError(f"There is no date {date}; there are {count}, from 0.")
-    return int(date) % count
+    try:
+        return whole("date", date, -count, count - 1, AnalysisError) % count
+    except AnalysisError as error:
+        raise AnalysisError(
+            f"There is no date {shown(date)}; there are {count}, from 0 (or give an ISO day)."
+        ) from error
 
 
 def _day(data: xr.Dataset, number: int) -> str:

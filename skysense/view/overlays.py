@@ -18,6 +18,7 @@ from rasterio.transform import from_bounds
 from rasterio.warp import reproject, transform_bounds
 
 from skysense.analysis.pixels import geobox_of
+from skysense.checks import whole
 from skysense.errors import AnalysisError
 from skysense.view.paint import check_field, colours, indexed
 from skysense.view.png import encode_indexed, encode_rgba
@@ -59,11 +60,10 @@ def overlay(field: xr.DataArray, limit: int = LIMIT) -> Overlay:
         limit: Most pixels along one side, 16 to 4,096.
 
     Raises:
-        AnalysisError: If the field has no colours or no georeference.
+        AnalysisError: If the field has no colours or no georeference, or the limit is none.
     """
     check_field(field)
-    if not 16 <= limit <= 4096:
-        raise AnalysisError(f"limit={limit} pixels is not between 16 and 4,096.")
+    limit = whole("limit", limit, 16, 4096, AnalysisError)
     cells, bounds = _cells(geobox_of(field), limit)
     if field.attrs["kind"] == "rgb" or "class" in field.dims:
         # one 32-bit number per pixel is looked up five times faster than four bytes

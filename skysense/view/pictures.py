@@ -16,6 +16,7 @@ import xarray as xr
 from bokeh.models import FixedTicker
 
 from skysense.analysis.pixels import geobox_of
+from skysense.checks import whole
 from skysense.errors import AnalysisError
 from skysense.view.hues import PALETTE, SELECTED, UNSELECTED, hex_of, ramp
 from skysense.view.imagery import true_colour_field
@@ -52,6 +53,7 @@ def rgb(array: xr.DataArray, width: int = 420) -> hv.RGB:
 
 def _picture(array: xr.DataArray, width: int, place: str) -> hv.Element:
     check_field(array)
+    width = on_screen(width)
     if array.attrs["kind"] == "rgb" or "class" in array.dims:
         return _coloured(array, width, place)
     shown, note = _bounded(array)
@@ -89,6 +91,8 @@ def _picture(array: xr.DataArray, width: int, place: str) -> hv.Element:
 
 
 def _coloured(array: xr.DataArray, width: int, place: str) -> hv.RGB:
+    check_field(array)
+    width = on_screen(width)
     shown, note = _bounded(array)
     pixels = colours(shown)
     picture = hv.RGB(
@@ -117,6 +121,7 @@ def maps(*fields: Any, columns: int = 3, width: int = 320) -> hv.Layout:
     """
     if not fields:
         raise AnalysisError("maps() was given no field to draw.")
+    columns = whole("columns", columns, 1, None, AnalysisError)
     ready = [as_field(each) for each in fields]
     shown = [
         _picture(each, width, place) for each, place in zip(ready, _places(ready), strict=True)
@@ -165,6 +170,15 @@ def _dressed(
         active_tools=["pan", "wheel_zoom"],
         **options,
     )
+
+
+def on_screen(width: int) -> int:
+    """A width in pixels on the screen.
+
+    Raises:
+        AnalysisError: If it is no whole number that a screen has.
+    """
+    return whole("width", width, 20, 20_000, AnalysisError)
 
 
 def heading(width: int, *texts: str) -> dict[str, Any]:

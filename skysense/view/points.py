@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from skysense.checks import shown
 from skysense.errors import AnalysisError
 from skysense.view.hues import PALETTE, UNSELECTED, hex_of, rgb_of
-from skysense.view.paint import colours
-from skysense.view.pictures import heading
+from skysense.view.paint import check_field, colours
+from skysense.view.pictures import heading, on_screen
 from skysense.view.selection import axes_of
 from skysense.view.words import caption, title
 
@@ -47,6 +48,7 @@ def scatter(
         AnalysisError: If there are no two components, or the grids differ.
     """
     points, pixels, chosen = points_of(coordinates, colour, selected)
+    width = on_screen(width)
     first, second = _dimensions(coordinates)
     if len(points) > MOST_GLYPHS:
         picture, bounds = binned(points, pixels, chosen)
@@ -84,9 +86,14 @@ def points_of(
 
     Returns:
         (n, 2) places, (n, 4) uint8 colours, (n,) bool selected; seen pixels only.
+
+    Raises:
+        AnalysisError: If there are no two components, or the grids differ.
     """
     x, y = axes_of(coordinates)
     shape = x.shape
+    if colour is not None:
+        check_field(colour)
     if colour is not None and colour.shape[-2:] != shape:
         raise AnalysisError(
             f"The colours are for {colour.shape[-2:]} cells and the points for {shape}."
@@ -100,9 +107,13 @@ def points_of(
         pixels = drawn
     chosen = np.ones(shape, bool)
     if selected is not None:
-        values = np.asarray(selected)
-        if values.shape != shape:
-            raise AnalysisError(f"The selection has shape {values.shape}, the points {shape}.")
+        given = not isinstance(selected, xr.Dataset | xr.DataTree)
+        values = np.asarray(selected) if given else np.empty(0)
+        if values.shape != shape or values.dtype.kind not in "bfiu":
+            found = f"has shape {values.shape} of {values.dtype}" if given else shown(selected)
+            raise AnalysisError(
+                f"The selection {found}, the points {shape}; give a bool array or a mask of theirs."
+            )
         chosen = values if values.dtype == bool else np.nan_to_num(values) > 0
     seen = np.isfinite(x) & np.isfinite(y)
     return np.column_stack([x[seen], y[seen]]), pixels[seen], chosen[seen]

@@ -1,12 +1,14 @@
 """A selection is a field too: points of the scatter plot to cells of the map, and back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import shapely
 import xarray as xr
 
 from skysense.analysis.pixels import field_like, provenance
+from skysense.checks import shown
 from skysense.errors import AnalysisError
 
 
@@ -33,10 +35,10 @@ def points_in(
         raise AnalysisError("points_in() needs bounds=(left, bottom, right, top) or a lasso.")
     inside = np.isfinite(x) & np.isfinite(y)
     if bounds is not None:
-        left, bottom, right, top = bounds
+        left, bottom, right, top = _four(bounds)
         inside &= (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
     if lasso is not None:
-        ring = np.asarray(lasso, float)
+        ring = _numbers(lasso)
         if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3 or not np.isfinite(ring).all():
             raise AnalysisError(f"A lasso needs at least three (x, y) corners, not {ring.shape}.")
         (left, bottom), (right, top) = ring.min(0), ring.max(0)
@@ -58,14 +60,36 @@ def mask(selected: np.ndarray, like: xr.DataArray) -> xr.DataArray:
     Raises:
         AnalysisError: If the shapes differ.
     """
-    if np.shape(selected) != like.shape[-2:]:
+    if not isinstance(like, xr.DataArray) or like.ndim < 2:
+        raise AnalysisError(f"like={shown(like)} is not a field or features; give a DataArray.")
+    if isinstance(selected, xr.Dataset | xr.DataTree) or np.shape(selected) != like.shape[-2:]:
+        sets = isinstance(selected, xr.Dataset | xr.DataTree)
+        found = shown(selected) if sets else f"has shape {np.shape(selected)}"
         raise AnalysisError(
-            f"The selection has shape {np.shape(selected)} and the map {like.shape[-2:]}."
+            f"The selection {found} and the map {like.shape[-2:]}; give a bool array of its shape."
         )
     values = np.asarray(like.values)
     seen = np.isfinite(values) if values.ndim == 2 else np.isfinite(values).all(0)
     attrs = {**provenance(like), "kind": "mask", "long_name": "selection", "units": ""}
     return field_like(like, np.where(seen, selected, np.nan).astype(np.float32), attrs)
+
+
+def _four(bounds: Any) -> np.ndarray:
+    found = _numbers(bounds)
+    if found.shape != (4,) or not np.isfinite(found).all():
+        raise AnalysisError(
+            f"bounds={shown(bounds)} are not four numbers (left, bottom, right, top); give them."
+        )
+    return found
+
+
+def _numbers(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AnalysisError(
+            f"{shown(values)} are not numbers in the units of the plot; give some."
+        ) from error
 
 
 def axes_of(coordinates: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,10 +98,12 @@ def axes_of(coordinates: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         AnalysisError: If there are fewer than two.
     """
-    if coordinates.ndim != 3 or coordinates.sizes[coordinates.dims[0]] < 2:
+    is_array = isinstance(coordinates, xr.DataArray) and coordinates.dtype.kind in "fiu"
+    if not is_array or coordinates.ndim != 3 or len(coordinates) < 2:
+        found = dict(coordinates.sizes) if is_array else shown(coordinates)
         raise AnalysisError(
-            f"A scatter plot needs (component, y, x) with at least two components, not "
-            f"{dict(coordinates.sizes)}. pca(features, 2) or umap(features) give them."
+            f"A scatter plot needs (component, y, x) with at least two components, not {found}. "
+            "pca(features, 2) or umap(features) give them."
         )
     x, y = np.asarray(coordinates.values[:2], float)
     return x, y

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from skysense.analysis import Agreement, Comparison
+from skysense.checks import number, whole
+from skysense.checks import shown as brief
 from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
@@ -62,8 +64,12 @@ def figure(
     """
     if not things:
         raise AnalysisError("figure() was given nothing to draw.")
+    if titles is not None and not isinstance(titles, list | tuple):
+        raise AnalysisError(f"titles={brief(titles)} is no list of texts; give one per picture.")
     if titles is not None and len(titles) != len(things):
         raise AnalysisError(f"There are {len(titles)} titles for {len(things)} pictures.")
+    columns = whole("columns", columns, 1, None, AnalysisError)
+    size = number("size", size, 0.5, 50, AnalysisError)
     shown = [_ready(thing) for thing in things]
     across = min(columns, len(shown))
     down = -(-len(shown) // across)

@@ -5,15 +5,18 @@ from typing import Any
 
 import xarray as xr
 
+from skysense.checks import shown
+from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.hues import PALETTE
 
 
 def title(field: xr.DataArray) -> str:
     """What a field shows, in a few words."""
-    name = str(field.attrs.get("long_name") or field.name or field.attrs.get("kind", "field"))
-    if field.attrs.get("target"):
-        name += f" to {field.attrs['target']}"
+    attrs = _attrs(field)
+    name = str(attrs.get("long_name") or field.name or attrs.get("kind", "field"))
+    if attrs.get("target"):
+        name += f" to {attrs['target']}"
     return name
 
 
@@ -23,12 +26,12 @@ def caption(field: xr.DataArray) -> str:
     UNTRAINED stands for random weights and SYNTHETIC for a scene that no satellite saw, wherever
     one of the inputs was such.
     """
-    return " · ".join(part for part in (*warnings(field), *_parts(field.attrs)) if part)
+    return " · ".join(part for part in (*warnings(field), *_parts(_attrs(field))) if part)
 
 
 def warnings(field: xr.DataArray) -> list[str]:
     """What must be written on the picture: `UNTRAINED ...`, `SYNTHETIC scene`, `APPROXIMATE position`."""
-    attrs = field.attrs
+    attrs = _attrs(field)
     found = []
     for prefix in ("", "bank_", "basis_"):
         weights = str(attrs.get(f"{prefix}weights", ""))
@@ -43,7 +46,7 @@ def warnings(field: xr.DataArray) -> list[str]:
 
 def credit(field: xr.DataArray) -> str:
     """Licences of the images and of the weights, as far as they are stated."""
-    attrs = field.attrs
+    attrs = _attrs(field)
     data = attrs.get("data_licence") or attrs.get("licence")
     weights = attrs.get("weights_licence")
     return "; ".join(
@@ -54,6 +57,12 @@ def credit(field: xr.DataArray) -> str:
         )
         if text
     )
+
+
+def _attrs(field: xr.DataArray) -> Mapping[str, Any]:
+    if not isinstance(field, xr.DataArray):
+        raise AnalysisError(f"{shown(field)} is not a field; give a DataArray with attributes.")
+    return field.attrs
 
 
 def _parts(attrs: Mapping[str, Any]) -> list[str]:

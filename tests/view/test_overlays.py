@@ -112,5 +112,5 @@ def test_a_field_without_georeference_is_refused(field):
 
 @pytest.mark.parametrize("limit", [0, 100_000])
 def test_limits_that_make_no_picture_are_refused(field, limit):
-    with pytest.raises(AnalysisError, match="between 16 and"):
+    with pytest.raises(AnalysisError, match="from 16 to 4,096"):
         view.overlay(field, limit)
