@@ -178,7 +178,11 @@ def fit_pca(features: Places, n: int = 3) -> Projection:
     Args:
         features: (feature, y, x), a list of such, or {name: features}; several places count by
             their pixels.
-        n: How many components.
+        n: How many components, up to the number of features.
+
+    Returns:
+        A projection of kind `pca` from d features to n components, with the share of the variance
+        in each.
 
     Raises:
         AnalysisError: If too little was seen, or `n` is not a whole number up to that of features.
@@ -197,7 +201,7 @@ def fit_pca(features: Places, n: int = 3) -> Projection:
 
 
 def pca(features: xr.DataArray, n: int = 3, basis: Projection | None = None) -> xr.DataArray:
-    """Principal components of a place: (component, y, x), a colour picture for n = 3.
+    """Principal components of a place: (component, y, x) float32, a colour picture for n = 3.
 
     Args:
         features: (feature, y, x).
@@ -211,6 +215,7 @@ def pca(features: xr.DataArray, n: int = 3, basis: Projection | None = None) -> 
         raise AnalysisError(
             f"basis={shown(basis)} is not a Projection; fit_pca(features) makes one, or leave it out."
         )
+    n = whole("n", n, 1, None, AnalysisError)
     return (basis if basis is not None else fit_pca(features, n))(features)
 
 
@@ -228,13 +233,18 @@ def fit_umap(
 
     Args:
         features: (feature, y, x), a list of such, or {name: features}.
-        n: Components of the result, 2 for a scatter plot, 3 for colours.
-        sample: How many pixels UMAP itself arranges.
-        seed: Of the sample and of UMAP.
+        n: Components of the result: 1, 2 for a scatter plot, 3 for colours.
+        sample: How many pixels UMAP itself arranges, at least 60; all there are if fewer.
+        seed: Of the sample and of UMAP, 0 to 2³² − 1.
         progress: Called with (done, total, sentence) as training goes on; what it raises stops it.
 
+    Returns:
+        A projection of kind `umap` from d features to n coordinates without units, with the
+        arranged pixels (m, k) and where they were put (m, n).
+
     Raises:
-        AnalysisError: If too little was seen, or umap-learn is not installed.
+        AnalysisError: If fewer than 30 pixels were seen, an argument is out of its range, places
+            come from two encoders, or umap-learn is not installed.
     """
     places = named(features)
     n = whole("n", n, 1, 3, AnalysisError)
@@ -282,7 +292,21 @@ def fit_umap(
 
 
 def umap(features: xr.DataArray, n: int = 2, sample: int = 5_000, seed: int = 0) -> xr.DataArray:
-    """UMAP coordinates of a place, (component, y, x); see `fit_umap`."""
+    """UMAP coordinates of a place: `fit_umap` and its projection in one call.
+
+    Args:
+        features: (feature, y, x).
+        n: Components of the result: 1, 2 for a scatter plot, 3 for colours.
+        sample: How many pixels UMAP itself arranges, at least 60.
+        seed: Of the sample and of UMAP, 0 to 2³² − 1.
+
+    Returns:
+        (component, y, x) float32 without units; NaN where nothing was seen. `attrs` hold the
+        stretch; three components are a colour picture (kind `rgb`).
+
+    Raises:
+        AnalysisError: As `fit_umap`.
+    """
     return fit_umap(features, n, sample, seed)(features)
 
 
