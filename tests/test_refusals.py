@@ -9,6 +9,7 @@ from stacks import file_stack
 from skysense.checks import as_number, choice, number, seed_of, shown, whole
 from skysense.dates import Dates, acquisitions, choose_dates, summary
 from skysense.disk import path_of, writing
+from skysense.embedding import embed
 from skysense.encoders import load_encoder
 from skysense.errors import (
     EncoderError,
@@ -73,6 +74,13 @@ def test_a_choice_is_one_of_its_words(value):
 @pytest.mark.parametrize("value", [*no_text, "a\0b", "a" * 5000], **numbered)
 def test_what_is_no_path_is_refused(value):
     assert refused(StackError, path_of, value, StackError, "out").startswith("out=")
+
+
+def test_weights_are_not_written_where_no_folder_can_be(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    model, path = build_model("tiny"), tmp_path / "file" / "weights"
+    text = refused(WeightsError, save_checkpoint, model, path, licence="CC0")
+    assert "weights cannot be written" in text
 
 
 def test_what_the_system_says_stands_behind_the_path(tmp_path):
@@ -178,6 +186,8 @@ def test_odd_scenes_are_refused(odd):
 def test_odd_rules_are_refused(stack, odd):
     for call in (acquisitions, choose_dates):
         assert "Dates(" in refused(StackError, call, stack, odd)
+    encoder = load_encoder("spectral", device="cpu")
+    assert "Dates(" in refused(StackError, embed, stack, encoder, dates=odd)
 
 
 @pytest.mark.parametrize("name", ["s2", "s1", "hr", "first", "last", "clear"])

@@ -181,9 +181,9 @@ def test_what_is_no_features_is_refused(bank, marks, tmp_path, odd):
 def test_a_field_whose_values_are_no_categories_is_refused(features, tmp_path, change):
     field = cluster(features, 3)
     broken = change(field)
-    assert "categor" in refused(AnalysisError, usage, broken)
-    assert "categor" in refused(AnalysisError, agreement, field, broken)
-    assert "categor" in refused(AnalysisError, save_classes, broken, tmp_path / "x.tif")
+    assert "such fields" in refused(AnalysisError, usage, broken)
+    assert "such fields" in refused(AnalysisError, agreement, field, broken)
+    assert "such fields" in refused(AnalysisError, save_classes, broken, tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize("odd", [odd for odd in ODD if odd is not None], **named)
