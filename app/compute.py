@@ -3,6 +3,7 @@
 Everything here runs in worker threads and is shared by all sessions.
 """
 
+import os
 import tempfile
 import threading
 import time
@@ -39,7 +40,22 @@ LOADED_BYTES = 600_000_000
 CLOSE_KM2 = 1.0
 """Made-up scenes larger than this have no high resolution: inventing it takes a minute."""
 
+LEAST_MEMORY = 4.0
+"""What encoding may hold (GB) where nobody knows how much the machine has; `embed`'s own default."""
+
 TRUTH = "truth of the synthetic scene"
+
+
+def memory_budget() -> float:
+    """What encoding may hold (GB): half of this machine's memory, and at least what Python allows.
+
+    The full model's weights alone need more than the 4 GB that a script may take unasked.
+    """
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return LEAST_MEMORY
+    return max(LEAST_MEMORY, pages * size / 2e9)
 
 
 @dataclass
@@ -103,6 +119,7 @@ class Compute:
                 dates=choices.dates,
                 progress=timed,
                 cancel=cancel,
+                memory_gb=memory_budget(),
             )
 
         return self.store.get(("features", choices), make)
