@@ -1,13 +1,14 @@
 """`skysense pretrain`: from names of places to a folder of weights."""
 
-from collections.abc import Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch.distributed as dist
-
 from skysense.encoders import best_device
-from skysense.errors import StackError
+from skysense.errors import Cancelled, StackError
 from skysense.pretrain import parallel, processes
 from skysense.pretrain.config import pretraining, without
 from skysense.pretrain.loop import Report, pretrain
@@ -38,6 +39,8 @@ def run(
 ) -> Path:
     """Prepare the data if that is not done yet, and learn; arguments left None are the preset's.
 
+    Ctrl-C and SIGTERM end the step at hand and save the state; a second one stops at once.
+
     Args:
         model: A preset of `pretraining`.
         data: A folder of prepared places, or whatever `prepare` takes.
@@ -61,6 +64,7 @@ def run(
 
     Raises:
         SkySenseError: As `prepare` and `pretrain`.
+        KeyboardInterrupt: It was stopped, and said so.
     """
     given = {
         "steps": steps,
@@ -73,18 +77,52 @@ def run(
     config = replace(pretraining(model), seed=seed)
     config = replace(config, **{k: v for k, v in given.items() if v is not None})
     config = without(config, tuple(leave_out))
-    processes.join(best_device(device))
-    folder = _prepared(data, out, report)
-    return pretrain(
-        config,
-        folder,
-        out,
-        workers=workers,
-        save_every=save_every,
-        device=device,
-        wrap=wrap,
-        report=report,
-    )
+    with processes.together(best_device(device)):
+        folder = _prepared(data, out, report)
+        try:
+            with stopping(report) as wished:
+                return pretrain(
+                    config,
+                    folder,
+                    out,
+                    workers=workers,
+                    save_every=save_every,
+                    device=device,
+                    wrap=wrap,
+                    report=report,
+                    cancelled=wished,
+                )
+        except Cancelled as stopped:
+            if parallel.rank() == 0:
+                report(str(stopped))
+            raise KeyboardInterrupt from stopped
+
+
+@contextlib.contextmanager
+def stopping(report: Report) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM as a wish to stop, once; the next one means what it always does.
+
+    Yields:
+        Whether it was wished. In a thread other than the first, which hears no signals, it never is.
+    """
+    before, wished = {}, []
+
+    def hear(*_: object) -> None:
+        wished.append(True)
+        as_before()
+        if parallel.rank() == 0:
+            report("Stopping after this step; once more stops at once.")
+
+    def as_before() -> None:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    if threading.current_thread() is threading.main_thread():
+        before |= {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(wished)
+    finally:
+        as_before()
 
 
 def _prepared(data: Sequence[str | Path], out: Path, report: Report) -> Path:
@@ -97,6 +135,5 @@ def _prepared(data: Sequence[str | Path], out: Path, report: Report) -> Path:
     if parallel.rank() == 0 and not (folder / "index.json").is_file():
         report(f"Preparing places in {folder}.")
         prepare(list(data), folder)
-    if parallel.world() > 1:
-        dist.barrier()
+    processes.wait()
     return folder

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from skysense.errors import EncoderError
 from skysense.model.init import initialise
 from skysense.pretrain.assignment import full
-from skysense.pretrain.parallel import total
+from skysense.pretrain.parallel import total, world
 
 FUSED = "fused"
 """Key of the fused features, beside the sensors'."""
@@ -88,6 +88,9 @@ def standardised(x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
     A channel that never changes, and a single row, become zeros.
     """
     x = full(x)
+    if torch.is_grad_enabled() and not x.requires_grad and world() > 1:
+        # nothing was seen here: take part in sums of gradients with a process where something was
+        x = x.detach().requires_grad_()
     rows = tuple(range(x.ndim - 1))
     sums = total(torch.cat([x.sum(rows), x.new_tensor([float(x[..., 0].numel())])]))
     count = sums[-1].clamp(min=1)

@@ -6,6 +6,7 @@ fewer sensors, and one place for every sample of the global batch: all from (see
 """
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -206,7 +207,14 @@ class Loader:
             pin_memory=self.pin_memory,
             # a mapped file goes to a forked worker as it is; pickled, it would be copied whole
             multiprocessing_context="fork" if fork else None,
+            worker_init_fn=_deaf,
         )
+
+
+def _deaf(number: int) -> None:
+    """Leave signals, which a terminal sends to all processes, to the one that can save its state."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
 
 
 class _Steps(torch.utils.data.Dataset):

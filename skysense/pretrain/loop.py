@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skysense.disk import written
 from skysense.encoders import best_device
-from skysense.errors import Cancelled, EncoderError
+from skysense.errors import Cancelled, EncoderError, WeightsError
 from skysense.pretrain import parallel, processes
 from skysense.pretrain.config import PretrainConfig
 from skysense.pretrain.data import Place, fingerprint, open_places
@@ -54,13 +55,14 @@ def begin(config: PretrainConfig, device: str | None = None, wrap: str = "ddp") 
     Args:
         config: The run.
         device: The best there is if None.
-        wrap: How several processes work together: `ddp`, each with the whole model, or `fsdp`,
-            each with a share of it. One process needs neither.
+        wrap: How several processes work together: `ddp`, each with a whole student, or `fsdp`,
+            each with a share of it (`processes.wrapped`); the teacher, which needs neither gradients
+            nor moments, is whole everywhere. One process needs neither.
 
     Raises:
         EncoderError: If the device is not there.
     """
-    where = processes.join(best_device(device))
+    where = processes.own_device(best_device(device))
     model = build_model(config.model, seed=config.seed).requires_grad_(True)
     dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
     generator = torch.Generator().manual_seed(config.seed)
@@ -72,8 +74,6 @@ def begin(config: PretrainConfig, device: str | None = None, wrap: str = "ddp") 
     if config.checkpoint:
         processes.recompute(student)
     module = processes.wrapped(student, wrap)
-    if wrap == "fsdp":
-        processes.wrapped(teacher, wrap)
     matrices = [p for p in student.parameters() if p.ndim > 1 and min(p.shape) > 1]
     chosen = {id(p) for p in matrices}
     others = [p for p in student.parameters() if id(p) not in chosen]
@@ -97,7 +97,8 @@ def make_step(run: Run, pairs: Iterator[Pair], step: int) -> dict[str, Any]:
     for group in run.optimiser.param_groups:
         group["lr"] = now.rate
     run.student.train()
-    torch.manual_seed(_seed(config.seed, step))  # stochastic depth, the same after a resume
+    # stochastic depth: the same after a resume, another on every process
+    torch.manual_seed(_seed(config.seed, step, parallel.rank()))
     kept: dict[str, list[Tensor]] = {}
     waited, total, group = 0.0, torch.zeros((), device=run.device), ""
     for part in range(config.accumulate):
@@ -112,21 +113,24 @@ def make_step(run: Run, pairs: Iterator[Pair], step: int) -> dict[str, Any]:
             loss, terms, fused = run.module(
                 pair, seen, run.teacher.heads, config.loss, now.temperature, step % WATCH == 0
             )
+        processes.balance(loss, run.module)
         (loss / config.accumulate).backward()
         for name, value in terms.items():
             kept.setdefault(name, []).append(value)
         total += terms["loss"] / config.accumulate
         if run.student.model.prototypes is not None:
-            run.student.model.prototypes.update(fused.float(), pair.cell, total=parallel.total)
+            with processes.in_one_piece(run.module):
+                run.student.model.prototypes.update(fused.float(), pair.cell, total=parallel.total)
     if not bool(total.isfinite()):
         raise EncoderError(
             f"The loss is not a number at step {step + 1}. The last saved state is intact: go on "
             f"from it with a lower rate than {config.rate:g}, or in float32."
         )
-    norm = nn.utils.clip_grad_norm_(run.student.parameters(), config.clip)
+    norm = processes.clipped(run.module, config.clip)
     run.optimiser.step()
     run.optimiser.zero_grad(set_to_none=True)
-    follow(run.teacher, run.student, now.momentum)
+    with processes.in_one_piece(run.module):
+        follow(run.teacher, run.student, now.momentum)
     means = {name: torch.stack(values).mean() for name, values in kept.items()}
     return line_of(step, total, means, now, norm, group) | {"waiting": waited}
 
@@ -145,6 +149,10 @@ def pretrain(
 ) -> Path:
     """Learn from places without labels; goes on where an earlier call for the same run stopped.
 
+    Under `torchrun` every process calls this, and each returns when everything is written. A run may
+    go on with another number of processes. A kill loses what was learnt since the last saved state
+    and nothing else.
+
     Args:
         config: The run.
         data: A folder of places that `prepare` wrote.
@@ -155,7 +163,7 @@ def pretrain(
         device: The best there is if None.
         wrap: `ddp` or `fsdp`, for several processes started with `torchrun`.
         report: Is told how it goes, in sentences.
-        cancelled: Asked after every step; true saves the state and stops.
+        cancelled: Asked after every step; true, on any process, saves the state and stops.
 
     Returns:
         The folder of weights.
@@ -163,71 +171,65 @@ def pretrain(
     Raises:
         EncoderError: If the loss is no number any more, or the device is not there.
         StackError: If `data` holds no places that this run can use.
-        WeightsError: If `out` holds another run.
+        WeightsError: If `out` holds another run, or the weights cannot be written.
         Cancelled: If `cancelled` said so; the state is saved.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    places = open_places(data)
-    run = begin(config, device, wrap)
-    facts = {"configuration": json.loads(json.dumps(dataclasses.asdict(config)))}
-    facts["data"] = fingerprint(data)
-    first = load_state(out, run.student, run.teacher, run.optimiser, facts)
-    lead = parallel.rank() == 0
-    if lead:
-        cut_log(out, first)
-        report(opening(config, places, first))
-    loader = Loader(
-        places,
-        config.views,
-        config.augment,
-        batch=config.batch,
-        steps=config.steps * config.accumulate,
-        seed=config.seed,
-        start_step=first * config.accumulate,
-        rank=parallel.rank(),
-        world=parallel.world(),
-        workers=workers,
-    )
-    pairs, since, waited = iter(loader), time.perf_counter(), 0.0
-    for step in range(first, config.steps):
-        begun = time.perf_counter()
-        line = make_step(run, pairs, step)
-        waited += line["waiting"]
-        done, stop = step + 1, cancelled()
-        if done % save_every == 0 or done == config.steps or stop:
-            save_state(out, done, run.student, run.teacher, run.optimiser, facts)
+    with processes.together(best_device(device)):
+        places = open_places(data)
+        run = begin(config, device, wrap)
+        facts = {"configuration": json.loads(json.dumps(dataclasses.asdict(config)))}
+        facts["data"] = fingerprint(data)
+        first = load_state(out, run.student, run.teacher, run.optimiser, facts)
+        lead = parallel.rank() == 0
         if lead:
-            line["seconds"] = round(time.perf_counter() - begun, 3)
-            write_line(out, line)
-            if done % 50 == 0 or done == config.steps:
+            cut_log(out, first)
+            report(opening(config, places, first))
+        loader = Loader(
+            places,
+            config.views,
+            config.augment,
+            batch=config.batch,
+            steps=config.steps * config.accumulate,
+            seed=config.seed,
+            start_step=first * config.accumulate,
+            rank=parallel.rank(),
+            world=parallel.world(),
+            workers=workers,
+        )
+        pairs, since, waited = iter(loader), time.perf_counter(), 0.0
+        for step in range(first, config.steps):
+            begun = time.perf_counter()
+            line = make_step(run, pairs, step)
+            waited += line["waiting"]
+            done, stop = step + 1, processes.anywhere(cancelled(), run.device)
+            if lead:
+                line["seconds"] = round(time.perf_counter() - begun, 3)
+                write_line(out, line)
+            if done % save_every == 0 or done == config.steps or stop:
+                save_state(out, done, run.student, run.teacher, run.optimiser, facts)
+            if lead and (done % 50 == 0 or done == config.steps):
                 spent = time.perf_counter() - since
                 report(sentence(config, line, done - first, spent, waited))
-        if stop:
-            raise Cancelled(f"Stopped after step {done} of {config.steps}; the state is saved.")
-    return _finish(run, places, out) if lead else out / WEIGHTS
+            if stop:
+                processes.wait()
+                raise Cancelled(f"Stopped after step {done} of {config.steps}; the state is saved.")
+        if lead:
+            _finish(run, places, out)
+        processes.wait()  # whoever returns finds everything written
+    return out / WEIGHTS
 
 
-def _finish(run: Run, places: list[Place], out: Path) -> Path:
+def _finish(run: Run, places: list[Place], out: Path) -> None:
     """Write the teacher, in half precision, as a checkpoint, and beside it what it learnt from."""
-    folder = out / WEIGHTS
-    if folder.exists():
-        return folder
+    if (out / WEIGHTS).exists():
+        return
     model = copy.deepcopy(run.teacher.model).half()
     if model.prototypes is not None:
         model.prototypes.halve()
     model.untrained = ""
     made_up = sum(place.synthetic for place in places)
-    save_checkpoint(
-        model,
-        folder,
-        licence=LICENCE,
-        source=f"{run.config.steps} steps of `skysense pretrain {run.config.model.name}`, "
-        f"seed {run.config.seed}",
-        notes=(
-            f"Learnt without labels from {len(places) - made_up} real and {made_up} synthetic places.",
-        ),
-    )
     seen = [
         {
             name: getattr(place, name)
@@ -235,13 +237,24 @@ def _finish(run: Run, places: list[Place], out: Path) -> Path:
         }
         for place in places
     ]
-    (folder / DATA).write_text(json.dumps({"places": seen}, indent=1) + "\n", encoding="utf-8")
-    return folder
+    with written(out / WEIGHTS, WeightsError) as folder:
+        save_checkpoint(
+            model,
+            folder,
+            licence=LICENCE,
+            source=f"{run.config.steps} steps of `skysense pretrain {run.config.model.name}`, "
+            f"seed {run.config.seed}",
+            notes=(
+                f"Learnt without labels from {len(places) - made_up} real and {made_up} synthetic "
+                "places.",
+            ),
+        )
+        (folder / DATA).write_text(json.dumps({"places": seen}, indent=1) + "\n", encoding="utf-8")
 
 
-def _seed(seed: int, step: int) -> int:
-    """A seed of its own for every step."""
-    return (seed * 1_000_003 + step) % 2**63
+def _seed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for every step and process."""
+    return (seed * 1_000_003 + step + (rank << 48)) % 2**63
 
 
 def _mixed(config: PretrainConfig, device: torch.device) -> contextlib.AbstractContextManager:

@@ -43,6 +43,24 @@ def gathered(x: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, "all_n *rest"]:
     return _Gathered.apply(x)
 
 
+def whole(x: Tensor) -> Tensor:
+    """All of a tensor of which every process holds a share (FSDP2); others as they are.
+
+    All processes must call it.
+    """
+    return x.full_tensor() if hasattr(x, "full_tensor") else x
+
+
+def shared_like(x: Tensor, other: Tensor) -> Tensor:
+    """This process's share of a whole tensor, cut and placed as `other` is."""
+    x = x.to(other.device)
+    if not hasattr(other, "full_tensor"):
+        return x
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(x, other.device_mesh, other.placements, src_data_rank=None)
+
+
 class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """A run on disk: enough to go on after `kill -9` as if nothing had happened.
 
 Tensors are safetensors, the rest is JSON; both are written under another name and renamed, so what
-is there is always whole. No generator is stored: everything random is a function of the step.
+is there is always whole. No generator is stored: everything random is a function of the step. Nor does it
+matter how many processes learn, or how they share the student: tensors are written whole.
 """
 
 import json
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skysense.errors import WeightsError
+from skysense.pretrain.parallel import rank, shared_like, whole
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 FORM = "skysense pre-training 1"
@@ -28,7 +30,7 @@ def save_state(
     optimiser: torch.optim.Optimizer,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the run as it is after `step` steps.
+    """Write the run as it is after `step` steps. All processes must call it; the first one writes.
 
     Args:
         folder: Of the run; the state before this one is replaced.
@@ -43,7 +45,13 @@ def save_state(
     for name, parameter in student.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
-    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    plain = {}
+    for key, share in tensors.items():
+        value = whole(share.detach())
+        if rank() == 0:
+            plain[key] = value.cpu().contiguous().clone()
+    if rank():
+        return
     unfinished = folder / f"{TENSORS}.part"
     # The step is inside too: a kill between the two renames must not pair new with old.
     save_file(plain, unfinished, metadata={"step": str(step)})
@@ -79,7 +87,11 @@ def load_state(
         )
     try:
         tensors, step = load_file(folder / TENSORS), _step(folder)
-        student.load_state_dict(_under(tensors, "student."))
+        own = student.state_dict()
+        given = _under(tensors, "student.")
+        student.load_state_dict(
+            {key: shared_like(value, own.get(key, value)) for key, value in given.items()}
+        )
         with torch.no_grad():
             averages = _under(tensors, "teacher.")
             for name, parameter in teacher.named_parameters():
@@ -92,7 +104,7 @@ def load_state(
             }
             if kept:
                 optimiser.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device)
+                    key: value if key == "step" else shared_like(value, parameter)
                     for key, value in kept.items()
                 }
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:

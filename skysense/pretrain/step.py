@@ -65,7 +65,7 @@ class Student(nn.Module):
             }
         width = self.model.config.fusion.dim
         spread = torch.where(mine.seen[..., None], mine.fused, torch.nan)[:, -SPREAD:, :width]
-        return loss, terms, spread.transpose(1, 2)[..., None]
+        return loss, terms, spread.transpose(1, 2)[..., None].detach()
 
 
 class View:
