@@ -121,6 +121,56 @@ def convert(
 
 
 @app.command()
+def pretrain(
+    model: Annotated[str, typer.Argument(help="tiny, base or paper.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="Prepared places, or recipes, shards, stacks, folders; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one goes on.")],
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pairs of views per pass.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Passes per step.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bfloat16 or float32.")] = None,
+    checkpointing: Annotated[
+        bool | None, typer.Option(help="Recompute activations: less memory, more time.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="pixel, object, image, alignment or prototypes; for ablations."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that cut views ahead.")] = 1,
+    save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = 250,
+    device: Annotated[str, typer.Option(help="cuda, mps or cpu; the best if left out.")] = "",
+    wrap: Annotated[str, typer.Option(help="ddp or fsdp, under torchrun.")] = "ddp",
+) -> None:
+    """Learn without labels, as SkySense does; several processes are started with torchrun."""
+    from skysense.pretrain.command import run
+
+    written = run(
+        model,
+        data,
+        out,
+        steps=steps,
+        batch=batch,
+        accumulate=accumulate,
+        rate=rate,
+        precision=precision,
+        checkpoint=checkpointing,
+        seed=seed,
+        leave_out=without or [],
+        workers=workers,
+        save_every=save_every,
+        device=device or None,
+        wrap=wrap,
+        report=lambda sentence: typer.echo(sentence, err=True),
+    )
+    typer.echo(f"written: {written}")
+
+
+@app.command()
 def evaluate(
     checkpoint: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER of a checkpoint; may be repeated.")

@@ -9,6 +9,7 @@ import math
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -19,6 +20,15 @@ from skysense.pretrain.augment import AugmentConfig
 from skysense.pretrain.data import Place
 from skysense.pretrain.geometry import Turn
 from skysense.pretrain.views import Pair, Plan, ViewConfig, pairs
+from skysense.sensors import SENSORS
+
+GROUPS = {
+    "+".join(some) + several
+    for n in range(1, len(SENSORS) + 1)
+    for some in combinations(SENSORS, n)
+    for several in ("", " series")
+}
+"""Every name a group can have."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +69,11 @@ def groups(places: Sequence[Place], config: ViewConfig) -> list[Group]:
             f"None of {len(places)} places is as large as the smallest view: sizes "
             f"{config.sizes}, with high resolution {config.hr_sizes} (cells of 10 m)."
         )
-    strangers = sorted(set(config.weights) - set(members))
+    strangers = sorted(set(config.weights) - GROUPS)
     if strangers:
         raise EncoderError(
-            f"weights names {', '.join(strangers)}, but the groups are {', '.join(members)}."
+            f"weights names {', '.join(strangers)}, which no group can be called; here they are "
+            f"{', '.join(members)}."
         )
     found = []
     for name, inside in members.items():
