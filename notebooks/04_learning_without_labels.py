@@ -144,13 +144,14 @@ plt.show()
 # ## The question that is asked
 #
 # There are two networks, a **student** and a **teacher**. The student sees view `u` and learns; the
-# teacher sees view `v` and is the moving average of what the student was. Both compare each feature with
-# the same number of *prototypes*, unit vectors `c₁ ... c_K` that are learned too:
+# teacher sees view `v` and is the moving average of what the student was. Each has a small *head*, thrown
+# away afterwards, that turns a feature into a unit vector `z` and compares it with unit vectors `c₁ ... c_K`
+# (its prototypes; they are learned too, and are not those of notebooks 02 and 05):
 #
 # ```
 # student   p_k = softmax over k of  cos(z, c_k) / 0.1
-# teacher   q_k = the same at 0.04 and later 0.07, but shared out (Sinkhorn): over all pixels
-#                 together every prototype gets the same mass
+# teacher   q_k = the same at 0.04 and later 0.07, but shared out (Sinkhorn, see notebook 05):
+#                 over all pixels together every prototype gets the same mass
 # L_CL    = − Σ_k  q_k · log p_k          the student is to say what the teacher says
 # ```
 #
