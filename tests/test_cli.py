@@ -12,7 +12,7 @@ from pyproj import Transformer
 from stacks import CRS, file_stack
 from typer.testing import CliRunner
 
-from skysense.cli import app, for_shell, run
+from skysense.cli import app, for_shell, main, run
 from skysense.errors import RecipeError
 from skysense.stack import open_stack, save_stack
 
@@ -24,11 +24,18 @@ def skysense(*words, code=0):
     return done.output
 
 
-def in_shell(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "skysense.cli", *map(str, words)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def failing(capsys, monkeypatch):
+    """Runs the command line as its script does, in this process; what it says of a mistake."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["skysense", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 1
+        return capsys.readouterr().err
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +173,18 @@ def test_a_sentence_names_options_of_the_shell_and_not_of_python(python, shell):
         (["convert", "nowhere.pth", "--licence", "x", "--out", "w"], "nowhere.pth"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_one(words, sentence, tmp_path, monkeypatch):
+def test_a_mistake_is_one_sentence_and_exit_code_one(
+    failing, words, sentence, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    done = in_shell(*words)
+    assert sentence in failing(*words)
+
+
+def test_a_mistake_in_a_shell_shows_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "skysense.cli", "embed", "nowhere.zarr", "--out", "f.zarr"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
-    assert sentence in done.stderr
+    assert "There is no stack at nowhere.zarr" in done.stderr
     assert "Traceback" not in done.stderr
 
 
