@@ -41,6 +41,7 @@ app: setup  ## serve the dashboard with its embedded demo
 bench: setup  ## speed, as ratios to the official way of computing it and to named peers
 	$(BIN)/python -m benchmarks.bench_model
 	$(BIN)/python -m benchmarks.bench_prototypes
+	$(BIN)/python -m benchmarks.bench_pretrain
 
 lock: setup  ## resolve pyproject.toml anew into requirements.lock
 	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip compile --quiet \
