@@ -71,10 +71,6 @@ class LabelClass:
         """The class with one more place."""
         return replace(self, points=(*self.points, (lon, lat)))
 
-    def without_last(self) -> "LabelClass":
-        """The class without its latest place."""
-        return replace(self, points=self.points[:-1])
-
 
 @dataclass(frozen=True)
 class Choices:
