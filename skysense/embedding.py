@@ -21,6 +21,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from skysense.batch import check_bands, crop, to_batch, unreadable
+from skysense.checks import as_number, shown
 from skysense.context import context_of
 from skysense.cost import Cost, estimate
 from skysense.dates import Dates, choose_dates
@@ -115,6 +116,10 @@ def embed(
         Cancelled: If `cancel` was set.
     """
     check_options(encoder, batch_size, memory_gb)
+    if progress is not None and not callable(progress):
+        raise EncoderError(f"progress={shown(progress)} cannot be called; give a function.")
+    if cancel is not None and not isinstance(cancel, threading.Event):
+        raise EncoderError(f"cancel={shown(cancel)} is not a threading.Event.")
     FeatureStore.check(out)
     job, streamed = _plan(stack, encoder, resolution, region, dates), out is not None
     size = batch_size or job.cost.batch(memory_gb, streamed=streamed)
@@ -212,19 +217,22 @@ def only(stack: xr.DataTree, sensors: Sequence[str]) -> xr.DataTree:
 
 
 def check_options(encoder: Encoder, batch_size: int | None, memory_gb: float) -> None:
-    """Refuse what is no encoder, no number of windows or no amount of memory.
+    """Raise `EncoderError` for what is no encoder, number of windows or amount of memory."""
+    check_encoder(encoder)
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise EncoderError(
+            f"batch_size={shown(batch_size)} is not a number of windows, at least 1."
+        )
+    if not 0 < as_number(memory_gb) < float("inf"):
+        raise EncoderError(f"memory_gb={shown(memory_gb)} is not a number of gigabytes above 0.")
 
-    Raises:
-        EncoderError: Naming what was given.
-    """
+
+def check_encoder(encoder: Encoder) -> None:
+    """Raise `EncoderError` unless this is an encoder."""
     if not isinstance(encoder, Encoder):
         raise EncoderError(
-            f"{encoder!r} is not an encoder. Make one with load_encoder('skysense-tiny')."
+            f"{shown(encoder)} is not an encoder. Make one with load_encoder('skysense-tiny')."
         )
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise EncoderError(f"batch_size={batch_size!r} is not a number of windows of at least 1.")
-    if not isinstance(memory_gb, int | float) or not 0 < memory_gb < float("inf"):
-        raise EncoderError(f"memory_gb={memory_gb!r} is not a number of gigabytes above 0.")
 
 
 def usable_sensors(stack: xr.DataTree, encoder: Encoder) -> list[str]:
@@ -252,8 +260,8 @@ def plan_grid(stack: xr.DataTree, region: Region | None, resolution: int) -> Gri
         EncoderError: If the resolution is not 10, 20 or 40 m.
         StackError: If the region does not touch the stack.
     """
-    if isinstance(resolution, bool) or resolution not in STRIDES:
-        raise EncoderError(f"resolution={resolution!r} m is not one of {STRIDES}.")
+    if as_number(resolution) not in STRIDES:
+        raise EncoderError(f"resolution={shown(resolution)} m is not one of {STRIDES}.")
     if region is not None and not isinstance(region, Region):
         raise StackError(f"region={region!r} is not a Region; make one with Region.around(...).")
     resolution = int(resolution)
@@ -287,6 +295,7 @@ def forecast(
     dates: Dates | None = None,
 ) -> Cost:
     """What `embed` with the same arguments will take; raises what it would raise."""
+    check_encoder(encoder)
     return _plan(stack, encoder, resolution, region, dates).cost
 
 

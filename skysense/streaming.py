@@ -22,6 +22,8 @@ from odc.geo.xr import assign_crs
 
 from skysense import __version__
 from skysense.batch import check_bands
+from skysense.checks import shown
+from skysense.disk import path_of, writing
 from skysense.errors import EncoderError
 from skysense.sensors import HR_COARSEST, SENSORS
 from skysense.sources.fetch import days_of
@@ -68,7 +70,8 @@ class FeatureStore:
             attrs: How they are made; work with other `attrs` is other work.
 
         Raises:
-            EncoderError: If `path` does not end in .zarr, is taken, or holds other unfinished work.
+            EncoderError: If `path` does not end in .zarr, is taken, cannot be written, or holds
+                other unfinished work.
         """
         cls.check(path)
         shape = (dim, *geobox.shape)
@@ -85,11 +88,12 @@ class FeatureStore:
         template = _labelled(
             dask.array.full(shape, np.nan, "f4", chunks=_chunks(shape)), geobox, attrs
         )
-        partial.mkdir(parents=True)
-        template.to_dataset().to_zarr(
-            partial / "store", compute=False, zarr_format=3, consolidated=False
-        )
-        _sync(partial / "key", key)
+        with writing(path, EncoderError):
+            partial.mkdir(parents=True)
+            template.to_dataset().to_zarr(
+                partial / "store", compute=False, zarr_format=3, consolidated=False
+            )
+            _sync(partial / "key", key)
         return cls(zarr.open_array(partial / "store/features", mode="r+"), geobox, attrs, path)
 
     @staticmethod
@@ -101,9 +105,9 @@ class FeatureStore:
         """
         if path is None:
             return
-        path = Path(path)
+        path = path_of(path, EncoderError, "out")
         if path.suffix != ".zarr":
-            raise EncoderError(f"out={str(path)!r} must end in .zarr.")
+            raise EncoderError(f"out={shown(path)} must end in .zarr.")
         if path.exists():
             raise EncoderError(f"{path} is already there. Choose another name or remove it first.")
 

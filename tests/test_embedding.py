@@ -261,6 +261,17 @@ def test_small_files_are_padded_not_refused(encoder):
     assert features.shape[1:] == (6, 6)
 
 
+def test_a_place_that_cannot_be_written_is_a_sentence(encoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EncoderError, match="cannot be"):
+        embed(file_stack(160, 160), encoder, out=tmp_path / "file" / "f.zarr")
+
+
+def test_a_forecast_needs_an_encoder():
+    with pytest.raises(EncoderError, match="is not an encoder"):
+        forecast(file_stack(160, 160), 5)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -270,6 +281,11 @@ def test_small_files_are_padded_not_refused(encoder):
         ({"memory_gb": "4"}, "memory_gb='4'"),
         ({"resolution": 0}, "resolution=0"),
         ({"out": "features.tif"}, "must end in .zarr"),
+        ({"out": 5}, "out=5 is not a path"),
+        ({"memory_gb": 10**400}, "is not a number of gigabytes"),
+        ({"resolution": np.array([10, 20])}, "is not one of"),
+        ({"progress": 5}, "progress=5 cannot be called"),
+        ({"cancel": 5}, "cancel=5 is not"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_any_work(encoder, options, words):
