@@ -139,7 +139,9 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     without: Annotated[
         list[str] | None,
-        typer.Option(help="pixel, object, image, alignment or prototypes; for ablations."),
+        typer.Option(
+            help="pixel, object, image, prediction, alignment or prototypes; for ablations."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that cut views ahead.")] = 1,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = 250,

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from skysense.errors import EncoderError
 from skysense.model.init import initialise
-from skysense.pretrain.assignment import full
+from skysense.pretrain.assignment import exact, full
+from skysense.pretrain.geometry import TOKEN_CELLS
 from skysense.pretrain.parallel import total, world
 
 FUSED = "fused"
@@ -37,6 +38,8 @@ class HeadConfig:
             DINO's.
         prototypes: Prototypes per head (K). DINO's 65,536 belong to a paper-size run; 1,024 are
             about as many as a batch of `tiny` has rows to spread over them.
+        harmonics: Cycles a year up to which the curves of `skysense.pretrain.prediction` go. 3 follow
+            two crops in a year; a view of eight dates could not tell more.
         tied: Whether pixel, object and image share one head. Apart by default, since means of many
             pixels and single pixels are spread differently; tying them is an ablation.
     """
@@ -44,10 +47,13 @@ class HeadConfig:
     hidden: int = 512
     out: int = 256
     prototypes: int = 1024
+    harmonics: int = 3
     tied: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no head."""
+        if self.harmonics < 0:
+            raise EncoderError(f"harmonics={self.harmonics!r} must not be negative; 0 is a mean.")
         if min(self.hidden, self.out) < 1 or self.prototypes < 2:
             raise EncoderError(
                 f"A head with hidden={self.hidden}, out={self.out} and prototypes="
@@ -71,31 +77,48 @@ class Head(nn.Module):
         self.fc3 = nn.Linear(hidden, out)
         self.prototypes = nn.Parameter(torch.randn(prototypes, out))
 
-    def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch k"]:
+    def forward(
+        self, x: Float[Tensor, "n c"], phase: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n k"]:
         """Cosines, -1..1, of projected features with the prototypes.
+
+        Args:
+            x: Features.
+            phase: Where in its token each of them lies, see `standardised`; None = nowhere.
 
         Prototypes count by direction only (weight normalisation with a gain of 1), so that no
         prototype can win by growing.
         """
-        x = standardised(x)
+        x = standardised(x, phase)
         z = self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(x)))))
         return F.linear(F.normalize(z, dim=-1), F.normalize(self.prototypes, dim=-1))
 
 
-def standardised(x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
+def standardised(
+    x: Float[Tensor, "n c"], phase: Int[Tensor, " n"] | None = None
+) -> Float[Tensor, "n c"]:
     """Rows less their mean, in standard deviations, over the rows of all processes; in full precision.
 
     A channel that never changes, and a single row, become zeros.
+
+    Args:
+        x: Features.
+        phase: Which of the 16 cells of its token a row is; the mean is then that of its phase. What
+            all cells of one phase share was made by weights of their own and says nothing of the
+            ground, yet two views would agree on it: a corner stays a corner however a view is turned.
     """
     x = full(x)
     if torch.is_grad_enabled() and not x.requires_grad and world() > 1:
         # nothing was seen here: take part in sums of gradients with a process where something was
         x = x.detach().requires_grad_()
-    rows = tuple(range(x.ndim - 1))
-    sums = total(torch.cat([x.sum(rows), x.new_tensor([float(x[..., 0].numel())])]))
-    count = sums[-1].clamp(min=1)
-    x = x - sums[:-1] / count
-    variance = total(x.square().sum(rows)) / count
+    if phase is None:
+        phase = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    member = F.one_hot(phase, TOKEN_CELLS**2).to(x)  # n 16
+    with exact(x):
+        sums = total(torch.cat([member.T @ x, member.sum(0)[:, None]], 1))  # 16 c+1
+    means, count = sums[:, :-1] / sums[:, -1:].clamp(min=1), sums[:, -1].sum().clamp(min=1)
+    x = x - means[phase]
+    variance = total(x.square().sum(0)) / count
     return x / (variance + SMALLEST_VARIANCE).sqrt()
 
 

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from skysense.disk import written
 from skysense.encoders import best_device
 from skysense.errors import Cancelled, EncoderError, WeightsError
+from skysense.model.init import even_upheads, initialise
 from skysense.pretrain import parallel, processes
 from skysense.pretrain.config import PretrainConfig
 from skysense.pretrain.data import Place, fingerprint, open_places
 from skysense.pretrain.heads import FUSED, Heads
 from skysense.pretrain.journal import cut_log, line_of, opening, sentence, write_line
 from skysense.pretrain.loader import Loader
+from skysense.pretrain.prediction import Curves
 from skysense.pretrain.schedule import rates
 from skysense.pretrain.state import load_state, save_state
 from skysense.pretrain.step import Student, follow, look
@@ -64,10 +66,14 @@ def begin(config: PretrainConfig, device: str | None = None, wrap: str = "ddp") 
     """
     where = processes.own_device(best_device(device))
     model = build_model(config.model, seed=config.seed).requires_grad_(True)
+    if config.even:
+        even_upheads(model)
     dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
     generator = torch.Generator().manual_seed(config.seed)
     heads = Heads({**dims, FUSED: config.model.dim}, config.heads, generator)
-    student = Student(model, heads).to(where)
+    curves = Curves(config.model.fusion.dim, config.model.sensors, config.heads.harmonics)
+    initialise(curves, generator)
+    student = Student(model, heads, curves).to(where)
     teacher = copy.deepcopy(student).requires_grad_(False).eval()
     if student.model.prototypes is not None:  # one bank, which follows the student
         teacher.model.prototypes.share(student.model.prototypes)

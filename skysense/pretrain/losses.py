@@ -8,7 +8,7 @@ and image by image, for every sensor and for the fused features:
     L_MGCL = sum over i of L_FGCL(F_i, F_i') + L_FGCL(F_fus, F_fus'),   i in {HR, S2, S1}
     L = L_MGCL + beta L_align
 
-Each of them is one function below. Rows `n` are features of any date and place, put together.
+`skysense.pretrain.prediction` adds one more term. Each of them is one function below. Rows `n` are features of any date and place, put together.
 
 Differs from or adds to the paper, which leaves temperatures, heads and the form of L_CL open:
 
@@ -32,7 +32,7 @@ Differs from or adds to the paper, which leaves temperatures, heads and the form
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -55,8 +55,7 @@ class LossConfig:
     Attributes:
         temperature: The student's. 0.1 throughout the DINO family; the teacher's lower one, given
             with each call (0.04, rising to 0.07), is what sharpens.
-        iterations: Sinkhorn iterations, for targets and for objects. 3, as DINOv2 and SwAV: more
-            balance better but change the loss little.
+        iterations: Of Sinkhorn, for targets and objects. 3, as DINOv2 and SwAV; more change little.
         pixel: Weight of L_pix. The paper sums the three granularities, hence 1 each.
         object: Weight of L_obj.
         image: Weight of L_img.
@@ -67,11 +66,12 @@ class LossConfig:
         clusters: Objects per image. Of 64 matched positions each centre of 8 averages 8; 16 would
             leave 4, hardly steadier than pixels.
         cluster_epsilon: Entropy of the assignment of pixels to objects. 0.05 is SwAV's.
+        prediction: Of L_pred. At 10 it falls as fast beside nine cross-entropies as alone.
         alignment: Weight beta of L_align. At 0.5 the two directions between two sensors weigh
             together as much as one granularity of one sensor.
         alignment_temperature: 0.1, SimCLR's.
-        alignment_positions: At most so many positions per place, evenly spaced, take part in
-            L_align: neighbours tell little more, and its cost grows with the square.
+        alignment_positions: Most positions per place in L_align, evenly spaced: neighbours tell
+            little more, and its cost grows with the square.
     """
 
     temperature: float = 0.1
@@ -85,6 +85,7 @@ class LossConfig:
     fused: float = 1.0
     clusters: int = 8
     cluster_epsilon: float = 0.05
+    prediction: float = 10.0
     alignment: float = 0.5
     alignment_temperature: float = 0.1
     alignment_positions: int = 16
@@ -103,7 +104,7 @@ class LossConfig:
         ]
         problems += [
             f"{name}={getattr(self, name)!r} must not be negative (0 leaves it out)"
-            for name in (*GRANULARITIES, "hr", "s2", "s1", FUSED, "alignment")
+            for name in (*GRANULARITIES, "hr", "s2", "s1", FUSED, "prediction", "alignment")
             if not getattr(self, name) >= 0
         ]
         if not self.cluster_epsilon >= SHARPEST:
@@ -124,6 +125,8 @@ class Seen(NamedTuple):
     """Mean over all positions the view saw."""
     image_weight: Bool[Tensor, "b t"]
     """Where there were any in both views."""
+    phase: Int[Tensor, "b m"] | None = None
+    """Which of the 16 cells of its 40 m token each position is in this view; None = a whole token."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,8 @@ def fine_grained(
 def pixel_loss(key: str, student: Seen, teacher: Seen, setting: Setting) -> Term:
     """L_pix: mean over positions and dates of L_CL between features of the same ground."""
     weight = student.weight & teacher.weight
-    return _compared(key, "pixel", student.values, teacher.values, weight, setting)
+    phases = [None if side.phase is None else side.phase[weight] for side in (student, teacher)]
+    return _compared(key, "pixel", student.values[weight], teacher.values[weight], setting, *phases)
 
 
 def object_loss(key: str, student: Seen, teacher: Seen, setting: Setting) -> Term:
@@ -251,13 +255,13 @@ def object_loss(key: str, student: Seen, teacher: Seen, setting: Setting) -> Ter
     plan = clusters(theirs, weight, config.clusters, config.cluster_epsilon, config.iterations)
     some = weight.any(1, keepdim=True).expand(-1, config.clusters)  # i c
     mine, theirs = pooled(mine, plan), pooled(theirs.detach(), plan)
-    return _compared(key, "object", mine, theirs, some, setting)
+    return _compared(key, "object", mine[some], theirs[some], setting)
 
 
 def image_loss(key: str, student: Seen, teacher: Seen, setting: Setting) -> Term:
     """L_img: mean over images and dates of L_CL between their spatial means."""
     weight = student.image_weight & teacher.image_weight
-    return _compared(key, "image", student.image, teacher.image, weight, setting)
+    return _compared(key, "image", student.image[weight], teacher.image[weight], setting)
 
 
 def contrast(
@@ -265,22 +269,21 @@ def contrast(
 ) -> Float[Tensor, " n"]:
     """L_CL of each row: -sum over k of target log softmax(cosines / temperature).
 
-    Cross-entropy of self-distillation (Caron et al. 2021); the student's cosines, the teacher's
-    target.
+    Cross-entropy of self-distillation (Caron et al. 2021): student's cosines, teacher's target.
     """
     with exact(cosines):
         return -(target * (full(cosines) / temperature).log_softmax(-1)).sum(-1)
 
 
 def _compared(
-    key: str, granularity: str, student: Tensor, teacher: Tensor, weight: Tensor, setting: Setting
+    key: str, granularity: str, student: Tensor, teacher: Tensor, setting: Setting, *phases: Any
 ) -> Term:
-    """Mean of L_CL over the rows that count; rows are the last axis, whatever came before."""
-    config = setting.config
+    """Mean of L_CL over rows (n, d); `phases` as heads take them, the student's and the teacher's."""
+    config, (of_mine, of_theirs) = setting.config, phases or (None, None)
     with torch.no_grad():
-        theirs = setting.teacher.head(key, granularity)(teacher[weight])  # n k
+        theirs = setting.teacher.head(key, granularity)(teacher, of_theirs)  # n k
         target = targets(theirs, setting.temperature, config.iterations)
-    mine = setting.student.head(key, granularity)(student[weight])  # n k
+    mine = setting.student.head(key, granularity)(student, of_mine)  # n k
     loss, count = _mean(contrast(mine, target, config.temperature))
     with torch.no_grad():
         every = max(1, -(-len(mine) // PROBED))

@@ -5,7 +5,7 @@ matched positions meet in the losses of `skysense.pretrain.losses` (paper, Sec. 
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from skysense.batch import Batch
@@ -15,6 +15,7 @@ from skysense.pretrain.geometry import TOKEN_CELLS
 from skysense.pretrain.heads import FUSED, Heads
 from skysense.pretrain.losses import Features, LossConfig, Seen, total_loss
 from skysense.pretrain.monitors import collapse
+from skysense.pretrain.prediction import Curves, prediction_loss
 from skysense.pretrain.views import Pair
 
 SPREAD = 32
@@ -22,15 +23,16 @@ SPREAD = 32
 
 
 class Student(nn.Module):
-    """The encoder that learns, with its heads.
+    """The encoder that learns, with its heads and the curves it predicts by.
 
     One module, so that `DistributedDataParallel` sees every parameter at work in one forward pass.
     """
 
-    def __init__(self, model: SkySense, heads: Heads) -> None:
+    def __init__(self, model: SkySense, heads: Heads, curves: Curves) -> None:
         super().__init__()
         self.model = model
         self.heads = heads
+        self.curves = curves
 
     def forward(
         self,
@@ -59,11 +61,16 @@ class Student(nn.Module):
         mine = look(self.model, pair, 0)
         student, known = matched(mine, teacher, pair)
         loss, terms = total_loss(student, known, self.heads, heads, config, temperature)
+        width, m = self.model.config.fusion.dim, pair.cells[0].shape[1]
+        if config.prediction:
+            fused, seen = mine.fused[:, :m, :width], mine.seen[:, :m]
+            missed, more = prediction_loss(self.curves, fused, seen, pair.v, pair.cells[1])
+            loss, terms = loss + config.prediction * missed, terms | more
+            terms["loss"] = terms["loss"] + config.prediction * sum(more.values())
         if watch:
             terms |= {
                 name: loss.new_tensor(value) for name, value in collapse(student, known).items()
             }
-        width = self.model.config.fusion.dim
         spread = torch.where(mine.seen[..., None], mine.fused, torch.nan)[:, -SPREAD:, :width]
         return loss, terms, spread.transpose(1, 2)[..., None].detach()
 
@@ -136,7 +143,14 @@ def matched(u: View, v: View, pair: Pair) -> tuple[Features, Features]:
         mean = _mean(values[:, m:], view.seen[:, m:])
         taken.append((values[:, :m], view.seen[:, :m], *mean))
     _join(FUSED, taken, sides)
+    for side, at in zip(sides, pair.cells, strict=True):
+        side[FUSED] = side[FUSED]._replace(phase=phase_of(at, pair.plan.size))
     return Features(sides[0], pair.place), Features(sides[1], pair.place)
+
+
+def phase_of(cells: Int[Tensor, "b m"], n: int) -> Int[Tensor, "b m"]:
+    """Which of the 16 cells of its token each cell of an n × n view is, row by row."""
+    return cells // n % TOKEN_CELLS * TOKEN_CELLS + cells % n % TOKEN_CELLS
 
 
 def _mean(values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from skysense.pretrain.heads import (
     Head,
     HeadConfig,
     Heads,
+    standardised,
 )
 
 CONFIG = HeadConfig(hidden=8, out=6, prototypes=5)
@@ -48,7 +49,7 @@ def test_every_sensor_and_granularity_has_a_head_of_its_own():
     heads = Heads({"s2": 4, "s1": 3, FUSED: 6}, CONFIG, generator())
     made = {id(heads.head(key, g)) for key in ("s2", "s1", FUSED) for g in GRANULARITIES}
     assert len(made) == 9
-    assert heads.head(FUSED, "image")(torch.zeros(2, 3, 6)).shape == (2, 3, 5)
+    assert heads.head(FUSED, "image")(torch.zeros(3, 6)).shape == (3, 5)
     assert heads.projector("s1")(torch.randn(2, 3)).norm(dim=1).allclose(torch.ones(2))
 
 
@@ -85,3 +86,17 @@ def test_features_without_a_head_are_refused():
 def test_sizes_that_make_no_head_are_refused():
     with pytest.raises(EncoderError, match="prototypes=1 "):
         HeadConfig(prototypes=1)
+
+
+def test_what_all_cells_of_one_phase_share_is_taken_away():
+    phase = torch.arange(32) % 16
+    chequer = torch.randn(16, 3, generator=generator(1)).double()
+    ground = torch.randn(32, 3, generator=generator(2)).double()
+    with_chequer = standardised(ground + 10 * chequer[phase], phase)
+    torch.testing.assert_close(with_chequer, standardised(ground, phase))
+    assert not standardised(chequer[phase], phase).abs().gt(1e-9).any()
+
+
+def test_one_phase_for_all_is_no_phase():
+    x = torch.randn(9, 3, generator=generator(1))
+    torch.testing.assert_close(standardised(x), standardised(x, torch.full((9,), 5)))

@@ -191,6 +191,27 @@ def test_learning_makes_two_views_of_the_same_places_agree(places):
     assert sum(agreed[-5:]) > 2 * sum(agreed[:5])
 
 
+def test_learning_makes_the_other_view_easier_to_predict(places):
+    run = begin(dataclasses.replace(RUN, steps=30, rate=3e-3), "cpu")
+    pairs = itertools.repeat(loader(places)[0])
+    missed = [make_step(run, pairs, step)["predict/s2"] for step in range(30)]
+    assert sum(missed[-5:]) < 0.5 * sum(missed[:5])
+
+
+def test_without_prediction_nothing_is_predicted(places):
+    run = begin(without(RUN, ("prediction",)), "cpu")
+    assert not any(name.startswith("predict") for name in make_step(run, iter(loader(places)), 0))
+
+
+def test_a_run_starts_with_even_upheads_unless_told_otherwise():
+    def spread(run):
+        weight = run.student.model.head_s2.conv.weight
+        return float(weight.detach().unflatten(0, (-1, 16)).std(1).max())
+
+    assert spread(begin(RUN, "cpu")) == 0
+    assert spread(begin(dataclasses.replace(RUN, even=False), "cpu")) > 0
+
+
 def test_rates_rise_fall_and_end_where_they_should():
     run = dataclasses.replace(
         RUN, steps=100, rate=1.0, warmup=0.1, last_rate=0.01, teacher=0.9,
