@@ -26,7 +26,6 @@ from skysense.pretrain.config import PretrainConfig, pretraining
 from skysense.pretrain.data import open_places
 from skysense.pretrain.loader import Loader
 from skysense.pretrain.loop import Run, begin, make_step
-from skysense.pretrain.losses import total_loss
 from skysense.pretrain.prepare import prepare
 from skysense.pretrain.schedule import rates
 from skysense.pretrain.step import SPREAD, View, follow, look, matched
@@ -65,10 +64,9 @@ def loss_of(run: Run, pair: Pair, form=look) -> torch.Tensor:
     """The loss of one pair."""
     with torch.no_grad():
         seen = form(run.teacher.model, pair, 1)
-    known = matched(form(run.student.model, pair, 0), seen, pair)
-    temperature = rates(run.config, 0).temperature
-    heads = run.student.heads, run.teacher.heads
-    return total_loss(*known, *heads, run.config.loss, temperature)[0]
+    mine = form(run.student.model, pair, 0)
+    given = (run.teacher.heads, run.config.loss, rates(run.config, 0).temperature)
+    return run.student.compared(mine, *matched(mine, seen, pair), pair, *given)[0]
 
 
 def naive_step(run: Run, pair: Pair) -> None:

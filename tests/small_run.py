@@ -20,7 +20,7 @@ from skysense.pretrain.augment import AugmentConfig
 from skysense.pretrain.config import PretrainConfig
 from skysense.pretrain.heads import HeadConfig
 from skysense.pretrain.loop import pretrain
-from skysense.pretrain.losses import LossConfig
+from skysense.pretrain.terms import LossConfig
 from skysense.pretrain.views import ViewConfig
 
 VIT = ViTConfig(image=16, dim=16, layers=2, heads=2, drop_path=0.0)

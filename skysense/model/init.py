@@ -50,21 +50,3 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
         else:
             shrink = math.sqrt(2 * depth) if id(tensor) in branch_ends else 1.0
             normal(tensor, 1 / math.sqrt(tensor[0].numel()) / shrink)
-
-
-@torch.no_grad()
-def even_upheads(model: nn.Module) -> None:
-    """Give all cells of a token the weights of its first: the map starts as the tokens, enlarged.
-
-    Sub-pixel convolutions with weights of their own for each cell start with a chequer that hides
-    the ground and is slow to go (Aitken et al. 2017, https://arxiv.org/abs/1707.02937).
-
-    Args:
-        model: A `SkySense`; parts it does not have are passed over.
-    """
-    for head in (model.head_s2, model.head_s1):
-        if head is not None:
-            cells = head.scale**2
-            for tensor in head.conv.parameters():
-                each = tensor.unflatten(0, (-1, cells))
-                each.copy_(each[:, :1].expand_as(each).clone())

@@ -111,15 +111,22 @@ def clusters(
         for ties.
     """
     with exact(features):
-        x = full(features).masked_fill(~weight[..., None], 0.0)
-        mean = x.sum(1, keepdim=True) / weight.sum(1).clamp(min=1)[:, None, None]
-        x = (x - mean).masked_fill(~weight[..., None], 0.0)
+        x = inside(features, weight)
         length = x.norm(dim=-1).masked_fill(~weight, -1.0)
         x = unit(x)
         centres = _apart(x, weight, length.argmax(1), count)  # i c d
         plan = transport(x @ centres.mT, epsilon, iterations, weight)
         centres = unit(plan.mT @ x)
         return transport(x @ centres.mT, epsilon, iterations, weight)
+
+
+def inside(
+    features: Float[Tensor, "*images m d"], weight: Bool[Tensor, "*images m"]
+) -> Float[Tensor, "*images m d"]:
+    """What tells the pixels of an image apart: features less their image's mean; 0 where off."""
+    x = full(features).masked_fill(~weight[..., None], 0.0)
+    mean = x.sum(-2, keepdim=True) / weight.sum(-1).clamp(min=1)[..., None, None]
+    return (x - mean).masked_fill(~weight[..., None], 0.0)
 
 
 def _apart(x: Tensor, weight: Tensor, first: Tensor, count: int) -> Tensor:

@@ -5,17 +5,18 @@ import copy
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from skysense.batch import Batch
 from skysense.disk import written
 from skysense.encoders import best_device
 from skysense.errors import Cancelled, EncoderError, WeightsError
-from skysense.model.init import even_upheads, initialise
+from skysense.model.init import initialise
 from skysense.pretrain import parallel, processes
 from skysense.pretrain.config import PretrainConfig
 from skysense.pretrain.data import Place, fingerprint, open_places
@@ -24,6 +25,7 @@ from skysense.pretrain.journal import cut_log, line_of, opening, sentence, write
 from skysense.pretrain.loader import Loader
 from skysense.pretrain.prediction import Curves
 from skysense.pretrain.schedule import rates
+from skysense.pretrain.start import start, views_of
 from skysense.pretrain.state import load_state, save_state
 from skysense.pretrain.step import Student, follow, look
 from skysense.pretrain.views import Pair
@@ -51,7 +53,12 @@ class Run:
     """The student as it is called: itself, or wrapped for several processes."""
 
 
-def begin(config: PretrainConfig, device: str | None = None, wrap: str = "ddp") -> Run:
+def begin(
+    config: PretrainConfig,
+    device: str | None = None,
+    wrap: str = "ddp",
+    examples: Sequence[Batch] = (),
+) -> Run:
     """Student, teacher and optimiser, the same for the same seed.
 
     Args:
@@ -60,16 +67,17 @@ def begin(config: PretrainConfig, device: str | None = None, wrap: str = "ddp") 
         wrap: How several processes work together: `ddp`, each with a whole student, or `fsdp`,
             each with a share of it (`processes.wrapped`); the teacher, which needs neither gradients
             nor moments, is whole everywhere. One process needs neither.
+        examples: Views that the UPHeads start from (`skysense.pretrain.start`); none = at random.
 
     Raises:
         EncoderError: If the device is not there.
     """
     where = processes.own_device(best_device(device))
     model = build_model(config.model, seed=config.seed).requires_grad_(True)
-    if config.even:
-        even_upheads(model)
-    dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
     generator = torch.Generator().manual_seed(config.seed)
+    if config.start:
+        start(model, examples, generator)
+    dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
     heads = Heads({**dims, FUSED: config.model.dim}, config.heads, generator)
     curves = Curves(config.model.fusion.dim, config.model.sensors, config.heads.harmonics)
     initialise(curves, generator)
@@ -184,7 +192,7 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     with processes.together(best_device(device)):
         places = open_places(data)
-        run = begin(config, device, wrap)
+        run = begin(config, device, wrap, views_of(places, config))
         facts = {"configuration": json.loads(json.dumps(dataclasses.asdict(config)))}
         facts["data"] = fingerprint(data)
         first = load_state(out, run.student, run.teacher, run.optimiser, facts)

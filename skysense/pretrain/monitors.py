@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from skysense.pretrain.assignment import exact, full, unit
-from skysense.pretrain.losses import Features, Seen
+from skysense.pretrain.terms import Features, Seen
 
 ROWS = 2048
 """At most so many features, evenly spaced, are looked at."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from skysense.batch import Batch
 from skysense.encoders import normalised, token_validity
 from skysense.pretrain.assignment import exact, full
+from skysense.pretrain.heads import standardised
 from skysense.pretrain.parallel import total, world
 from skysense.sensors import SENSORS
 
@@ -88,6 +89,7 @@ def prediction_loss(
     Args:
         curves: The map from features to curves.
         fused: The student's, of view u, at the matched cells; may hold anything where not `seen`.
+            Standardised before they are read, as in the heads.
         seen: Cells of which view u saw something.
         view: View v.
         cells: Where the matched cells lie in it: row-major positions of 10 m cells.
@@ -96,7 +98,8 @@ def prediction_loss(
         The loss, to be averaged over processes like the others; and for the log, without gradient
         and over all processes, `predict/<sensor>`.
     """
-    fused = fused.masked_fill(~seen[..., None], 0.0)
+    known = standardised(fused[seen])
+    fused = known.new_zeros(fused.shape).masked_scatter(seen[..., None], known)
     loss, terms = fused.new_zeros(()), {}
     for key, each in view.sensors.items():
         values, usable = observed(view, key, cells)  # b t c m, b t m

@@ -13,9 +13,10 @@ from skysense.encoders import normalised, token_validity
 from skysense.model import SkySense
 from skysense.pretrain.geometry import TOKEN_CELLS
 from skysense.pretrain.heads import FUSED, Heads
-from skysense.pretrain.losses import Features, LossConfig, Seen, total_loss
+from skysense.pretrain.losses import total_loss
 from skysense.pretrain.monitors import collapse
 from skysense.pretrain.prediction import Curves, prediction_loss
+from skysense.pretrain.terms import Features, LossConfig, Seen
 from skysense.pretrain.views import Pair
 
 SPREAD = 32
@@ -60,19 +61,34 @@ class Student(nn.Module):
         """
         mine = look(self.model, pair, 0)
         student, known = matched(mine, teacher, pair)
-        loss, terms = total_loss(student, known, self.heads, heads, config, temperature)
-        width, m = self.model.config.fusion.dim, pair.cells[0].shape[1]
-        if config.prediction:
-            fused, seen = mine.fused[:, :m, :width], mine.seen[:, :m]
-            missed, more = prediction_loss(self.curves, fused, seen, pair.v, pair.cells[1])
-            loss, terms = loss + config.prediction * missed, terms | more
-            terms["loss"] = terms["loss"] + config.prediction * sum(more.values())
+        loss, terms = self.compared(mine, student, known, pair, heads, config, temperature)
         if watch:
             terms |= {
                 name: loss.new_tensor(value) for name, value in collapse(student, known).items()
             }
+        width = self.model.config.fusion.dim
         spread = torch.where(mine.seen[..., None], mine.fused, torch.nan)[:, -SPREAD:, :width]
         return loss, terms, spread.transpose(1, 2)[..., None].detach()
+
+    def compared(
+        self,
+        u: "View",
+        student: Features,
+        teacher: Features,
+        pair: Pair,
+        heads: Heads,
+        config: LossConfig,
+        temperature: float,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """All losses, from what student and teacher made of their views: arguments as `forward`."""
+        loss, terms = total_loss(student, teacher, self.heads, heads, config, temperature)
+        if config.prediction:
+            width, m = self.model.config.fusion.dim, pair.cells[0].shape[1]
+            fused, seen = u.fused[:, :m, :width], u.seen[:, :m]  # without context
+            missed, more = prediction_loss(self.curves, fused, seen, pair.v, pair.cells[1])
+            loss, terms = loss + config.prediction * missed, terms | more
+            terms["loss"] = terms["loss"] + config.prediction * sum(more.values())
+        return loss, terms
 
 
 class View:

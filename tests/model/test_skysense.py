@@ -10,7 +10,6 @@ from mini import MINI, make_inputs, make_model
 
 from skysense.errors import EncoderError
 from skysense.model import DateFeatures, SensorInput
-from skysense.model.init import even_upheads
 from skysense.model.prototypes import read_out
 
 SUBSETS = [s for n in (1, 2, 3) for s in itertools.combinations(("hr", "s2", "s1"), n)]
@@ -357,14 +356,3 @@ def test_places_outside_the_window_are_refused():
     features = {s: (model.encode_dates(s, *g[:2]), g.valid, g.doy) for s, g in inputs.items()}
     with pytest.raises(EncoderError, match="numbered 0 to 63"):
         model.fuse(features, at=torch.tensor([[0, 64], [0, 1]]))
-
-
-def test_even_upheads_start_as_the_map_of_tokens_enlarged():
-    model = make_model()
-    even_upheads(model)
-    tokens = torch.randn(1, 2, 32, 3, 3, dtype=torch.float64)
-    features = {"s2": (tokens, torch.ones(1, 2, 3, 3, dtype=torch.bool), torch.tensor([[9, 99]]))}
-    fused = model.fuse(features)
-    corners = fused[..., ::4, ::4].repeat_interleave(4, 2).repeat_interleave(4, 3)
-    torch.testing.assert_close(fused, corners)
-    assert fused[..., ::4, ::4].std((2, 3)).min() > 0

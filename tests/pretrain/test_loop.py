@@ -22,8 +22,9 @@ from skysense.pretrain.loader import Loader
 from skysense.pretrain.loop import begin, make_step, pretrain
 from skysense.pretrain.prepare import prepare
 from skysense.pretrain.schedule import rates
+from skysense.pretrain.start import views_of
 from skysense.pretrain.step import follow, look
-from skysense.weights import load_checkpoint
+from skysense.weights import build_model, load_checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "small_run.py"
 
@@ -203,13 +204,16 @@ def test_without_prediction_nothing_is_predicted(places):
     assert not any(name.startswith("predict") for name in make_step(run, iter(loader(places)), 0))
 
 
-def test_a_run_starts_with_even_upheads_unless_told_otherwise():
-    def spread(run):
-        weight = run.student.model.head_s2.conv.weight
-        return float(weight.detach().unflatten(0, (-1, 16)).std(1).max())
+def test_a_run_starts_from_its_places_unless_told_otherwise(places):
+    random = build_model(RUN.model, seed=RUN.seed).head_s2.conv.weight
 
-    assert spread(begin(RUN, "cpu")) == 0
-    assert spread(begin(dataclasses.replace(RUN, even=False), "cpu")) > 0
+    def weight(config):
+        examples = views_of(open_places(places), config)
+        return begin(config, "cpu", examples=examples).student.model.head_s2.conv.weight
+
+    assert not torch.equal(weight(RUN), random)
+    assert torch.equal(weight(RUN), weight(RUN))
+    assert torch.equal(weight(dataclasses.replace(RUN, start=False)), random)
 
 
 def test_rates_rise_fall_and_end_where_they_should():

@@ -9,23 +9,20 @@ import torch
 from skysense.errors import EncoderError
 from skysense.model.prototypes import sinkhorn
 from skysense.pretrain import losses
+from skysense.pretrain.alignment import alignment, info_nce
 from skysense.pretrain.assignment import clusters, entropy, pooled, targets, transport
 from skysense.pretrain.heads import FUSED, HeadConfig, Heads
 from skysense.pretrain.losses import (
-    Features,
-    LossConfig,
-    Seen,
     Setting,
-    alignment,
     contrast,
     fine_grained,
     image_loss,
-    info_nce,
     multi_granularity,
     object_loss,
     pixel_loss,
     total_loss,
 )
+from skysense.pretrain.terms import Features, LossConfig, Seen
 
 DIMS = {"hr": 5, "s2": 6, "s1": 4, FUSED: 7}
 SIZES = HeadConfig(hidden=9, out=8, prototypes=10)
@@ -126,8 +123,8 @@ def plain_fine_grained(key, u, v, by):
     ):
         for j in range(len(weight)):
             if weight[j]:
-                pix[0].append(x[j])
-                pix[1].append(y[j])
+                pix[0].append(x[j] - x[weight].mean(0))
+                pix[1].append(y[j] - y[weight].mean(0))
         if some:
             img[0].append(mean)
             img[1].append(other)
@@ -225,6 +222,14 @@ def test_groups_find_what_an_image_is_made_of():
     groups = [set(plan.argmax(1)[kinds == k].tolist()) for k in range(3)]
     assert [len(g) for g in groups] == [1, 1, 1]
     assert len(set.union(*groups)) == 3
+
+
+def test_what_all_pixels_of_an_image_share_is_no_business_of_the_pixel_loss():
+    (u, v), by = views(("s2",)), setting()
+    u, v = u.parts["s2"], v.parts["s2"]
+    brighter = u._replace(values=u.values + random(4, 2, 1, 6, seed=9))
+    before, after = pixel_loss("s2", u, v, by), pixel_loss("s2", brighter, v, by)
+    torch.testing.assert_close(before.loss, after.loss)
 
 
 @pytest.mark.parametrize("key", ["s2", FUSED])

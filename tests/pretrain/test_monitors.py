@@ -7,13 +7,13 @@ import torch
 
 from skysense.pretrain.assignment import entropy
 from skysense.pretrain.heads import FUSED
-from skysense.pretrain.losses import Features, Seen
 from skysense.pretrain.monitors import (
     collapse,
     effective_rank,
     feature_deviation,
     neighbour_overlap,
 )
+from skysense.pretrain.terms import Features, Seen
 
 
 def random(*shape, seed=0):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from skysense.batch import Batch, SensorBatch
+from skysense.pretrain.heads import SMALLEST_VARIANCE
 from skysense.pretrain.prediction import (
     LEAST,
     YEAR,
@@ -54,6 +55,8 @@ def test_loss_is_what_is_missed_of_values_and_of_contrasts_within_an_image():
     seen = torch.tensor([[True, True, False], [True, True, True]])
     view.sensors["s2"].valid[1, 0, 1, 0] = False  # cell 8 of the second place
     loss, terms = prediction_loss(curves, fused, seen, view, cells)
+    rows = fused[seen]  # standardised over all that was seen, as in the heads
+    fused = (fused - rows.mean(0)) / (rows.var(0, correction=0) + SMALLEST_VARIANCE).sqrt()
     layer, costs = curves.read["s2"], []
     for place, t, band in itertools.product(range(2), range(3), range(10)):
         day = int(view.sensors["s2"].doy[place, t])
@@ -84,11 +87,14 @@ def huber(miss):
 def test_features_that_hold_the_curves_cost_nothing():
     values, view = view_of(t=1, doy=((50,), (200,)))
     cells = torch.arange(16).expand(2, -1)
-    curves = Curves(10, ("s2",), 0)
-    with torch.no_grad():
-        curves.read["s2"].weight.copy_(torch.eye(10))
-        curves.read["s2"].bias.zero_()
     fused = values[:, 0].flatten(2).transpose(1, 2)[:, :16]
+    rows = fused.flatten(0, 1)
+    curves = Curves(10, ("s2",), 0)
+    with torch.no_grad():  # what standardising took away
+        curves.read["s2"].weight.copy_(
+            torch.diag((rows.var(0, correction=0) + SMALLEST_VARIANCE).sqrt())
+        )
+        curves.read["s2"].bias.copy_(rows.mean(0))
     loss, _ = prediction_loss(curves, fused, torch.ones(2, 16, dtype=torch.bool), view, cells)
     assert float(loss.detach()) < 1e-10
 

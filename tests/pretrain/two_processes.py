@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from skysense.pretrain.heads import FUSED, HeadConfig, Heads
-from skysense.pretrain.losses import Features, LossConfig, Seen, total_loss
+from skysense.pretrain.losses import total_loss
 from skysense.pretrain.parallel import gathered, total
+from skysense.pretrain.terms import Features, LossConfig, Seen
 
 B, T, M = 6, 2, 5
 DIMS = {"s2": 4, "s1": 3, FUSED: 6}

@@ -1,0 +1,89 @@
+"""Where learning begins: UPHeads that decode pixels, a calendar that turns with the year."""
+
+import pytest
+import torch
+from small_run import RUN
+
+from skysense.batch import Batch, SensorBatch
+from skysense.encoders import normalised, token_validity
+from skysense.errors import EncoderError
+from skysense.pretrain.start import start
+from skysense.sensors import SENSORS
+from skysense.weights import build_model
+
+
+def views(seed=0, key="s2", valid=True):
+    """Two dates of four views of 16 cells: noise, each date brighter or darker by more than that."""
+    generator = torch.Generator().manual_seed(seed)
+    sensor = SENSORS[key]
+    noise = torch.randn(4, 2, len(sensor.names), 16, 16, generator=generator)
+    noise += 2 + torch.randn(4, 2, 1, 1, 1, generator=generator)
+    mean, std = (torch.tensor(each)[:, None, None] for each in (sensor.mean, sensor.std))
+    seen = torch.full((4, 2, 16, 16), valid)
+    given = SensorBatch(noise * std + mean, seen, torch.full((4, 2), 100))
+    return Batch({key: given}, torch.zeros(4, 2))
+
+
+def started(examples, seed=0):
+    model = build_model(RUN.model, seed=0)
+    start(model, examples, torch.Generator().manual_seed(seed))
+    return model
+
+
+@torch.no_grad()
+def explained(model, batch):
+    """How much of the cells' pixels one linear map of the UPHead's output tells, 0..1."""
+    pixels, usable = normalised(batch, "s2")
+    tokens = model.encode_dates("s2", pixels, token_validity("s2", usable))
+    x = model.head_s2(tokens.flatten(0, 1)).movedim(1, -1).flatten(0, 2).double()
+    y = pixels.flatten(0, 1).movedim(1, -1).flatten(0, 2).double()
+    x, y = x - x.mean(0), y - y.mean(0)
+    found = torch.linalg.lstsq(x, y).solution
+    return float(1 - (y - x @ found).square().sum() / y.square().sum())
+
+
+def test_upheads_begin_with_the_pixel_of_each_cell_also_of_views_they_were_not_fitted_to():
+    examples = [views(seed) for seed in range(8)]
+    decoded, random = started(examples), build_model(RUN.model, seed=0)
+    assert explained(decoded, views(99)) > 3 * explained(random, views(99))
+
+
+@torch.no_grad()
+def chequer(model, batch):
+    """Share of the variance of an UPHead's output that the place in the token makes, 0..1."""
+    pixels, usable = normalised(batch, "s2")
+    tokens = model.encode_dates("s2", pixels, token_validity("s2", usable))
+    fine = model.head_s2(tokens.flatten(0, 1))
+    cells = fine.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).mean((0, 2, 4))  # o 4 4
+    return float(cells.flatten(1).var(1).sum() / fine.movedim(1, 0).flatten(1).var(1).sum())
+
+
+def test_the_place_in_the_token_counts_for_little_in_the_beginning():
+    decoded, random = started([views(s) for s in range(8)]), build_model(RUN.model, seed=0)
+    assert chequer(decoded, views(99)) < 0.2 * chequer(random, views(99))
+
+
+def test_the_calendar_turns_once_a_year_as_strong_as_what_it_is_added_to():
+    table = started([]).calendar.table[0].detach()
+    new_year, next_day, midsummer = table[364], table[0], table[181]
+    assert float((new_year - next_day).norm()) < 0.2 * float((new_year - midsummer).norm())
+    assert 0.5 < float(table.std()) < 2
+
+
+def test_a_sensor_that_was_not_seen_keeps_its_random_uphead():
+    given = started([views(seed) for seed in range(8)])
+    random = build_model(RUN.model, seed=0)
+    assert torch.equal(given.head_s1.conv.weight, random.head_s1.conv.weight)
+    assert not torch.equal(given.head_s2.conv.weight, random.head_s2.conv.weight)
+
+
+def test_views_in_which_nothing_is_usable_are_refused():
+    with pytest.raises(EncoderError, match="Nothing of sensor s2 is usable"):
+        started([views(valid=False)])
+
+
+def test_everything_random_follows_the_generator():
+    examples = [views(seed) for seed in range(4)]
+    one, again, other = (started(examples, seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(one[k], again[k]) for k in one)
+    assert not torch.equal(one["calendar.table"], other["calendar.table"])
