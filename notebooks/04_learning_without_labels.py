@@ -111,6 +111,7 @@ recipe = PretrainConfig(
     warmup=0.1,
     teacher=0.9,  # in thirty steps a slower teacher would hardly move
     precision="float32",
+    start=False,  # from random numbers only; a real run starts better (skysense/pretrain/start.py)
     views=ViewConfig(
         sizes=((16, 1.0),), dates=(("hr", 1), ("s2", 3), ("s1", 2)), positions=16, drop_sensor=0.0
     ),
@@ -177,7 +178,7 @@ assert torch.allclose(by_hand, ours)
 # L_img     the same for the mean of a whole view
 # L_FGCL  = L_pix + L_obj + L_img                                   of one sensor, or of the fused
 # L_MGCL  = L_FGCL of S2 + L_FGCL of S1 + L_FGCL of the fused
-# L       = L_MGCL + ½ L_align
+# L       = L_MGCL + ½ L_align + 10 L_pred
 # ```
 #
 # `L_align` is of another kind. In one view, what Sentinel-2 says of a pixel (`a`) is to be nearer to what
@@ -188,7 +189,12 @@ assert torch.allclose(by_hand, ours)
 # L_align = − log [ exp(cos(a, b) / 0.1)  /  ( exp(cos(a, b) / 0.1) + Σ exp(cos(a, b') / 0.1) ) ]
 # ```
 #
-# The paper gives the sums; temperatures and the form of `L_CL` are choices of ours
+# `L_pred` is an addition of ours. A straight line of numbers (a *linear map*, thrown away like the heads)
+# reads the fused feature of a cell as curves over the year, one per band, and the curves are held against
+# what view `v` saw of that cell: partly on days that view `u` never had. Agreement can be had cheaply, as
+# we shall see; to foretell what another day shows, one must have looked.
+#
+# The paper gives the sums of the others; temperatures and the form of `L_CL` are choices of ours too
 # (`skysense/pretrain/losses.py`).
 #
 # ## Thirty steps
@@ -405,7 +411,7 @@ def accuracy(features: xr.DataArray) -> float:
 
 
 runs = {"all losses": recipe}
-for part in ("pixel", "object", "image", "alignment"):
+for part in ("pixel", "object", "image", "prediction", "alignment"):
     runs[f"without {part}"] = without(recipe, (part,))
 table: dict[str, list[dict[str, float]]] = {"0 steps": []}
 for name, config in runs.items():
