@@ -137,6 +137,7 @@ def fine_grained(
 def pixel_loss(key: str, student: Seen, teacher: Seen, setting: Setting) -> Term:
     """L_pix: mean over positions and dates of L_CL; of features less their image's mean."""
     weight = student.weight & teacher.weight
+    weight = weight & (weight.sum(-1, keepdim=True) > 1)  # a lone pixel differs from nothing
     phases = [None if side.phase is None else side.phase[weight] for side in (student, teacher)]
     mine, theirs = (inside(side.values, weight)[weight] for side in (student, teacher))
     return _compared(key, "pixel", mine, theirs, setting, *phases)
