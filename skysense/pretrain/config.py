@@ -38,7 +38,7 @@ class PretrainConfig:
             nearly uniform (entropy 0.93 of the most) and learns little.
         temperature_warmup: Share of the steps over which it rises.
         start: Whether UPHeads and calendar start as `skysense.pretrain.start` says, not at random.
-            Of what tells fused cells of one image apart on other dates a linear map then reads 0.36
+            Of what tells fused cells of one image apart on other dates a linear map then reads 0.42
             before the first step, against 0.08 from random weights, 0.31 after 300 steps from UPHeads
             that were only even, and 0.44 from each pixel's own harmonics.
         precision: "bfloat16" (mixed) or "float32".
@@ -96,7 +96,7 @@ class PretrainConfig:
 
 #: What `tiny` sees. Views of 320 and 480 m are shifted against each other, which those as large as
 #: most places, 640 m, cannot be; some of these keep the learned positions at the size they serve.
-#: Time decides the weights: a step of 64 cells costs as much as four of 32, one of 16 cells with high
+#: Time decides the weights: a step of 64 cells costs as much as three of 32, one of 16 cells with high
 #: resolution as much as ten.
 TINY_SIZES = ((32, 4.0), (48, 1.0), (64, 0.3))
 TINY_HR_SIZES = ((8, 1.0),)
@@ -121,7 +121,7 @@ PARTS = ("pixel", "object", "image", "prediction", "alignment", "prototypes")
 def pretraining(name: str) -> PretrainConfig:
     """The run that belongs to a model preset.
 
-    `tiny` is what the shipped weights were made with. `base` and `paper` keep the paper's published
+    `tiny` is what one processor can run in hours; no weights of it are shipped yet. `base` and `paper` keep the paper's published
     sizes where there are any and were never run to the end by us.
 
     Raises:

@@ -67,7 +67,7 @@ def begin(
         wrap: How several processes work together: `ddp`, each with a whole student, or `fsdp`,
             each with a share of it (`processes.wrapped`); the teacher, which needs neither gradients
             nor moments, is whole everywhere. One process needs neither.
-        examples: Views that the UPHeads start from (`skysense.pretrain.start`); none = at random.
+        examples: Views to start from (`skysense.pretrain.start`); none = all weights at random.
 
     Raises:
         EncoderError: If the device is not there.
@@ -75,7 +75,7 @@ def begin(
     where = processes.own_device(best_device(device))
     model = build_model(config.model, seed=config.seed).requires_grad_(True)
     generator = torch.Generator().manual_seed(config.seed)
-    if config.start:
+    if examples:
         start(model, examples, generator)
     dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
     heads = Heads({**dims, FUSED: config.model.dim}, config.heads, generator)

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from skysense.batch import Batch
 from skysense.encoders import normalised, token_validity
-from skysense.pretrain.assignment import exact, full
+from skysense.pretrain.assignment import exact, full, inside
 from skysense.pretrain.heads import standardised
 from skysense.pretrain.parallel import total, world
+from skysense.pretrain.terms import mean_of
 from skysense.sensors import SENSORS
 
 YEAR = 365.25
@@ -105,13 +106,12 @@ def prediction_loss(
         values, usable = observed(view, key, cells)  # b t c m, b t m
         guess = curves(key, fused, each.doy)
         values, usable = values.to(guess.dtype), usable & seen[:, None]
-        inside, spread = contrasts(values, usable)
+        apart, spread = contrasts(values, usable)
         misses = F.huber_loss(guess, values, reduction="none")
         guessed, _ = contrasts(guess, usable)
-        misses = misses + F.huber_loss(guessed / spread, inside / spread, reduction="none")
+        misses = misses + F.huber_loss(guessed / spread, apart / spread, reduction="none")
         misses = misses.mean(2)[usable]  # bands first: b t m, then those that count
-        count = total(misses.new_tensor(float(len(misses))))
-        mean = world() * misses.sum() / count.clamp(min=1)
+        mean, _ = mean_of(misses)
         loss = loss + mean
         terms[f"predict/{key}"] = total(mean.detach()) / world()
     return loss, terms
@@ -121,10 +121,9 @@ def contrasts(
     values: Float[Tensor, "b t c m"], weight: Bool[Tensor, "b t m"]
 ) -> tuple[Float[Tensor, "b t c m"], Float[Tensor, "b t c 1"]]:
     """Cells less the mean of their image and date, and the standard deviation of these."""
-    share = weight[:, :, None].to(values)
-    share = share / share.sum(-1, keepdim=True).clamp(min=1)
-    inside = values - (values * share).sum(-1, keepdim=True)
-    return inside, (inside.square() * share).sum(-1, keepdim=True).sqrt().clamp(min=LEAST)
+    apart = inside(values.mT, weight).mT
+    count = weight.sum(-1)[:, :, None, None].clamp(min=1)
+    return apart, (apart.square().sum(-1, keepdim=True) / count).sqrt().clamp(min=LEAST)
 
 
 def observed(

@@ -1,4 +1,4 @@
-"""Where learning begins: at the harmonic regression of each pixel, in a network of random weights.
+"""Where learning begins: at seasonal means of each pixel, in a network of random weights.
 
 Added to the paper, which had 875,000 steps to get there. A random network hides the ground: each of
 the 16 cells of a token has an UPHead of its own, calendar rows of the usual deviation, 0.02, cannot be
@@ -78,7 +78,7 @@ def views_of(places: Sequence[Place], config: PretrainConfig) -> list[Batch]:
 
 @torch.no_grad()
 def start(model: SkySense, examples: Sequence[Batch], generator: torch.Generator) -> None:
-    """Change random weights as the top of this file says; without views only what needs none.
+    """Change random weights as the top of this file says.
 
     Args:
         model: A model that nothing was taught; it changes in place.
@@ -106,8 +106,10 @@ def start(model: SkySense, examples: Sequence[Batch], generator: torch.Generator
             _decode(head, tokens, cells, lift)
             read.append(_before_fusion(model, key, tokens, doy))
             days.append(doy)
-    if read and model.fusion is not None and model.calendar is not None:
-        x, day = torch.cat(read), torch.cat(days)
+    if model.fusion is None or model.calendar is None or not read:
+        return
+    x, day = torch.cat(read), torch.cat(days)
+    if (day > 0).any():  # where no date is known, there are no seasons to look at
         heard = model.fusion.input.weight @ model.calendar.table[0].T  # c rows
         _seasons(model.fusion.layers[:LOOKING], x[day > 0], day[day > 0], heard)
 

@@ -95,6 +95,13 @@ def test_a_sensor_that_was_not_seen_keeps_its_random_uphead():
     assert not torch.equal(given.head_s2.conv.weight, random.head_s2.conv.weight)
 
 
+def test_where_no_date_is_known_there_are_no_seasons_and_all_weights_are_numbers():
+    examples = [views(seed) for seed in range(4)]
+    for each in examples:
+        each.sensors["s2"].doy[:] = 0
+    assert all(bool(p.isfinite().all()) for p in started(examples).parameters())
+
+
 def test_views_in_which_nothing_is_usable_are_refused():
     with pytest.raises(EncoderError, match="Nothing of sensor s2 is usable"):
         started([views(valid=False)])
