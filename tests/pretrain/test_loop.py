@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from small_run import RUN
-from stacks import file_stack
 
 from skysense.errors import Cancelled, EncoderError, WeightsError
 from skysense.pretrain import processes
@@ -20,22 +19,12 @@ from skysense.pretrain.data import open_places
 from skysense.pretrain.journal import read_log
 from skysense.pretrain.loader import Loader
 from skysense.pretrain.loop import begin, make_step, pretrain
-from skysense.pretrain.prepare import prepare
 from skysense.pretrain.schedule import rates
 from skysense.pretrain.start import views_of
 from skysense.pretrain.step import follow, look
 from skysense.weights import build_model, load_checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "small_run.py"
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "places"
-    series = file_stack(240, 200, dates={"s2": 6, "s1": 5})
-    single = file_stack(160, 160, dates={"s2": 1, "s1": 1}, seed=1)
-    prepare([series, single], folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

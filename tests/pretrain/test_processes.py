@@ -12,26 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_run import RUN
-from stacks import file_stack
 
 from skysense.errors import EncoderError
 from skysense.pretrain import command, processes
 from skysense.pretrain.journal import read_log
-from skysense.pretrain.prepare import prepare
 from skysense.weights import load_checkpoint
 
 SCRIPT = Path(learn_together.__file__)
 EXACT = {"rtol": 1e-4, "atol": 1e-6}
 """Banks are single precision, and all features read them."""
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "places"
-    series = file_stack(240, 200, dates={"s2": 6, "s1": 5})
-    single = file_stack(160, 160, dates={"s2": 1, "s1": 1}, seed=1)
-    prepare([series, single], folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
