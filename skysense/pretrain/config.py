@@ -24,9 +24,14 @@ class PretrainConfig:
         steps: Optimiser steps.
         batch: Pairs of views per backward pass.
         accumulate: Backward passes per step.
-        rate: Highest learning rate of AdamW.
-        last_rate: Learning rate at the end of the cosine, as a share of `rate`.
-        warmup: Share of the steps in which the rate rises from 0.
+        rate: Highest learning rate of AdamW, of the encoder. At 1e-3 the share of fused variance that
+            lies within places fell from 0.6 to 0.04 in 420 steps, at 3e-4 to 0.5 in 300.
+        head_rate: That of the heads, which learn from nothing; None = the encoder's.
+        alone: Steps, at most a quarter of them all, in which only heads learn: as long as they are
+            random, what they ask of the encoder undoes what it starts with. Four points of few-shot mean
+            IoU after 320 steps.
+        last_rate: Learning rate at the end of the cosine, as a share of the highest.
+        warmup: Share of the steps in which a rate rises from 0.
         decay: Weight decay of matrices; vectors, tokens, positions and tables have none.
         clip: Largest norm of the gradient.
         teacher: Momentum of the teacher at the start; it rises to 1 along a cosine. 0.996 is usual
@@ -55,6 +60,8 @@ class PretrainConfig:
     batch: int = 16
     accumulate: int = 1
     rate: float = 5e-4
+    head_rate: float | None = None
+    alone: int = 0
     last_rate: float = 0.01
     warmup: float = 0.08
     decay: float = 0.04
@@ -85,9 +92,11 @@ class PretrainConfig:
         ]
         problems += [
             f"{name}={getattr(self, name)!r} must be positive"
-            for name in ("rate", "clip")
-            if not getattr(self, name) > 0
+            for name in ("rate", "head_rate", "clip")
+            if (value := getattr(self, name)) is not None and not value > 0
         ]
+        if self.alone < 0:
+            problems.append(f"alone={self.alone!r} must not be negative")
         if self.precision not in ("bfloat16", "float32"):
             problems.append(f'precision={self.precision!r} is not "bfloat16" or "float32"')
         if problems:
@@ -98,18 +107,18 @@ class PretrainConfig:
 #: most places, 640 m, cannot be; some of these keep the learned positions at the size they serve.
 #: Time decides the weights: a step of 64 cells costs as much as three of 32, one of 16 cells with high
 #: resolution as much as ten.
-TINY_SIZES = ((32, 4.0), (48, 1.0), (64, 0.3))
+TINY_SIZES = ((32, 4.0), (48, 1.0), (64, 0.2))
 TINY_HR_SIZES = ((8, 1.0),)
-TINY_DATES = (("hr", 2), ("s2", 8), ("s1", 4))
+TINY_DATES = (("hr", 2), ("s2", 16), ("s1", 8))
 #: Series carry what fusion learns and are few, so they are drawn more often than their number says.
 TINY_WEIGHTS = {
-    "s2+s1 series": 40.0,
-    "s2 series": 6.0,
-    "s2+s1": 14.0,
-    "s2": 14.0,
-    "hr+s2+s1 series": 4.0,
-    "hr": 3.0,
-    "hr series": 1.5,
+    "s2+s1 series": 60.0,
+    "s2 series": 8.0,
+    "s2+s1": 12.0,
+    "s2": 12.0,
+    "hr+s2+s1 series": 2.0,
+    "hr": 1.0,
+    "hr series": 0.5,
     "s1": 1.0,
     "s1 series": 1.0,
 }
@@ -137,8 +146,10 @@ def pretraining(name: str) -> PretrainConfig:
         network = replace(network, prototypes=banks, fusion=fusion)
         return PretrainConfig(
             network,
-            steps=2500,
-            rate=1e-3,
+            steps=1600,
+            rate=3e-4,
+            head_rate=1e-3,
+            alone=100,
             views=ViewConfig(
                 sizes=TINY_SIZES,
                 hr_sizes=TINY_HR_SIZES,

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skysense.batch import Batch
 from skysense.disk import written
 from skysense.encoders import best_device
 from skysense.errors import Cancelled, EncoderError, WeightsError
@@ -25,7 +24,7 @@ from skysense.pretrain.journal import cut_log, line_of, opening, sentence, write
 from skysense.pretrain.loader import Loader
 from skysense.pretrain.prediction import Curves
 from skysense.pretrain.schedule import rates
-from skysense.pretrain.start import start, views_of
+from skysense.pretrain.start import start, start_curves, views_of
 from skysense.pretrain.state import load_state, save_state
 from skysense.pretrain.step import Student, follow, look
 from skysense.pretrain.views import Pair
@@ -57,7 +56,7 @@ def begin(
     config: PretrainConfig,
     device: str | None = None,
     wrap: str = "ddp",
-    examples: Sequence[Batch] = (),
+    examples: Sequence[Pair] = (),
 ) -> Run:
     """Student, teacher and optimiser, the same for the same seed.
 
@@ -76,11 +75,13 @@ def begin(
     model = build_model(config.model, seed=config.seed).requires_grad_(True)
     generator = torch.Generator().manual_seed(config.seed)
     if examples:
-        start(model, examples, generator)
+        start(model, [pair.u for pair in examples], generator)
     dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
     heads = Heads({**dims, FUSED: config.model.dim}, config.heads, generator)
     curves = Curves(config.model.fusion.dim, config.model.sensors, config.heads.harmonics)
     initialise(curves, generator)
+    if examples:
+        start_curves(curves, model, examples)
     student = Student(model, heads, curves).to(where)
     teacher = copy.deepcopy(student).requires_grad_(False).eval()
     if student.model.prototypes is not None:  # one bank, which follows the student
@@ -88,17 +89,23 @@ def begin(
     if config.checkpoint:
         processes.recompute(student)
     module = processes.wrapped(student, wrap)
-    matrices = [p for p in student.parameters() if p.ndim > 1 and min(p.shape) > 1]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in student.parameters() if id(p) not in chosen]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=config.rate,
-    )
-    return Run(config, student, teacher, optimiser, where, module)
+    return Run(config, student, teacher, _optimiser(student, config), where, module)
+
+
+def _optimiser(student: Student, config: PretrainConfig) -> torch.optim.Optimizer:
+    """AdamW: two rates, that of the heads and that of the rest; vectors do not decay."""
+    heads = {id(p) for p in student.heads.parameters()}
+    groups: list[dict[str, Any]] = []
+    for late in (True, False):
+        those = [p for p in student.parameters() if (id(p) not in heads) == late]
+        matrices = [p for p in those if p.ndim > 1 and min(p.shape) > 1]
+        chosen = {id(p) for p in matrices}
+        others = [p for p in those if id(p) not in chosen]
+        groups += [
+            {"params": matrices, "weight_decay": config.decay, "late": late},
+            {"params": others, "weight_decay": 0.0, "late": late},
+        ]
+    return torch.optim.AdamW(groups, lr=config.rate)
 
 
 def make_step(run: Run, pairs: Iterator[Pair], step: int) -> dict[str, Any]:
@@ -109,7 +116,7 @@ def make_step(run: Run, pairs: Iterator[Pair], step: int) -> dict[str, Any]:
     """
     config, now = run.config, rates(run.config, step)
     for group in run.optimiser.param_groups:
-        group["lr"] = now.rate
+        group["lr"] = now.rate if group["late"] else now.heads
     run.student.train()
     # stochastic depth: the same after a resume, another on every process
     torch.manual_seed(_seed(config.seed, step, parallel.rank()))

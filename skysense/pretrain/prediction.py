@@ -39,6 +39,10 @@ LEAST = 0.1
 """Least deviation within an image by which its contrasts are measured."""
 
 
+RIDGE = 300.0
+"""Ridge of `fit`, in rows; an example of 16 pairs with 16 dates has up to 16,384."""
+
+
 class Curves(nn.Module):
     """Fused features to one curve over the year for every band of every sensor.
 
@@ -115,6 +119,42 @@ def prediction_loss(
         loss = loss + mean
         terms[f"predict/{key}"] = total(mean.detach()) / world()
     return loss, terms
+
+
+@torch.no_grad()
+def fit(curves: Curves, examples: Sequence[tuple[Tensor, Tensor, Batch, Tensor]]) -> None:
+    """The curves that least squares find: ridge regression of values and of contrasts together.
+
+    Bands share one matrix of moments, so contrasts are measured in their mean deviation.
+
+    Args:
+        curves: They change in place; those of a sensor that no example holds stay as they are.
+        examples: For each, standardised fused features (b, m, d), where they were seen (b, m), the
+            view they are to predict, and the cells (b, m) where they lie in it.
+    """
+    for key, read in curves.read.items():
+        gram, moment = None, None
+        for fused, seen, view, cells in examples:
+            if key not in view.sensors:
+                continue
+            values, usable = observed(view, key, cells)  # b t c m, b t m
+            usable = usable & seen[:, None]
+            terms = harmonics(view.sensors[key].doy, curves.count)  # b t k
+            ones = torch.cat([fused, torch.ones_like(fused[..., :1])], -1)
+            design = torch.einsum("bmd,btk->btdkm", ones, terms).flatten(2, 3)
+            apart, spread = contrasts(values, usable)
+            scale = 1 / spread.mean(2, keepdim=True)
+            inner, _ = contrasts(design, usable)
+            for told, wanted in ((design, values), (inner * scale, apart * scale)):
+                x, y = told.mT[usable].double(), wanted.mT[usable].double()
+                gram = x.T @ x if gram is None else gram + x.T @ x
+                moment = x.T @ y if moment is None else moment + x.T @ y
+        if gram is None or moment is None:
+            continue
+        found = torch.linalg.solve(gram + RIDGE * torch.eye(len(gram)).to(gram), moment)
+        found = found.unflatten(0, (-1, 1 + 2 * curves.count)).permute(2, 1, 0)  # c k d+1
+        read.weight.copy_(found[..., :-1].flatten(0, 1))
+        read.bias.copy_(found[..., -1].flatten())
 
 
 def contrasts(

@@ -220,6 +220,32 @@ def test_rates_rise_fall_and_end_where_they_should():
     assert first.momentum == 0.9 < last.momentum < 1
 
 
+def test_heads_learn_alone_first_and_then_the_encoder_too():
+    run = dataclasses.replace(
+        RUN, steps=100, rate=1.0, head_rate=2.0, alone=20, warmup=0.1, last_rate=0.01
+    )
+    assert [rates(run, step).rate for step in (0, 19)] == [0, 0]
+    assert [rates(run, step).rate for step in (20, 29)] == pytest.approx([0.1, 1])
+    assert [rates(run, step).heads for step in (0, 9)] == pytest.approx([0.2, 2])
+    assert rates(run, 99).rate == pytest.approx(0.01, abs=1e-3)
+    short = dataclasses.replace(run, alone=1000)
+    assert [rates(short, step).rate > 0 for step in (24, 25)] == [False, True]
+
+
+def test_while_heads_learn_alone_the_encoder_stays_as_it_was(places):
+    run = begin(dataclasses.replace(RUN, steps=40, alone=2), "cpu")
+    model, heads = (
+        {name: p.clone() for name, p in part.named_parameters()}
+        for part in (run.student.model, run.student.heads)
+    )
+    pairs = iter(loader(places))
+    make_step(run, pairs, 0)
+    assert all(torch.equal(p, model[name]) for name, p in run.student.model.named_parameters())
+    assert any(not torch.equal(p, heads[n]) for n, p in run.student.heads.named_parameters())
+    make_step(run, pairs, 2)
+    assert not all(torch.equal(p, model[n]) for n, p in run.student.model.named_parameters())
+
+
 def test_an_ablation_lacks_its_part_and_nothing_else():
     plain = pretraining("tiny")
     assert without(plain, ()) == plain
@@ -242,6 +268,7 @@ def test_every_preset_has_a_run(name):
         (lambda: dataclasses.replace(RUN, steps=0), "at least 1"),
         (lambda: dataclasses.replace(RUN, warmup=2.0), "between 0 and 1"),
         (lambda: dataclasses.replace(RUN, rate=0.0), "positive"),
+        (lambda: dataclasses.replace(RUN, alone=-1), "negative"),
         (lambda: dataclasses.replace(RUN, precision="int8"), "bfloat16"),
         (lambda: processes.wrapped(torch.nn.Linear(1, 1), "zero"), "ddp, fsdp"),
     ],

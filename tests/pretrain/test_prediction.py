@@ -14,6 +14,7 @@ from skysense.pretrain.prediction import (
     YEAR,
     Curves,
     contrasts,
+    fit,
     harmonics,
     observed,
     prediction_loss,
@@ -149,3 +150,26 @@ def test_contrasts_do_not_depend_on_how_bright_a_date_is_or_how_strong_its_contr
     there = weight[:, :, None].expand_as(inside)
     torch.testing.assert_close((inside / spread)[there], (again / wider)[there])
     assert float(contrasts(0 * values, weight)[1].max()) == pytest.approx(LEAST)
+
+
+def test_fitted_curves_find_what_is_linear_in_the_features():
+    dim, terms = 4, 3
+    true = Curves(dim, ("s2",), 1).double()
+    examples, days = (
+        [],
+        torch.randint(1, 366, (40, 2, 6), generator=torch.Generator().manual_seed(1)),
+    )
+    for number, doy in enumerate(days):
+        fused = random(2, 64, dim, seed=number)
+        fused = (fused - fused.mean((0, 1))) / fused.std((0, 1), correction=0)
+        values = true("s2", fused.double(), doy).detach().float()  # b t c m
+        seen = SensorBatch(raw("s2", values.unflatten(3, (8, 8))), torch.ones(2, 6, 8, 8) > 0, doy)
+        view = Batch({"s2": seen}, torch.zeros(2, 2))
+        cells = torch.arange(64).expand(2, -1)
+        examples.append((fused, torch.ones(2, 64, dtype=torch.bool), view, cells))
+    found = Curves(dim, ("s2", "s1"), 1)
+    before = found.read["s1"].weight.clone()
+    fit(found, examples[1:])
+    assert found.read["s2"].weight.shape == (10 * terms, dim)
+    assert float(prediction_loss(found, *examples[0])[0].detach()) < 1e-3
+    assert torch.equal(found.read["s1"].weight, before)  # no example holds it

@@ -1,4 +1,6 @@
-"""Where learning begins: UPHeads that decode pixels, a calendar that turns with the year."""
+"""Where learning begins: half-white patches, UPHeads that decode pixels, heads that look at seasons."""
+
+import dataclasses
 
 import pytest
 import torch
@@ -12,11 +14,11 @@ from skysense.sensors import SENSORS
 from skysense.weights import build_model
 
 
-def views(seed=0, key="s2", valid=True):
+def views(seed=0, key="s2", valid=True, noise=1.0):
     """Two dates of four views of 16 cells: noise, each date brighter or darker by more than that."""
     generator = torch.Generator().manual_seed(seed)
     sensor = SENSORS[key]
-    noise = torch.randn(4, 2, len(sensor.names), 16, 16, generator=generator)
+    noise = noise * torch.randn(4, 2, len(sensor.names), 16, 16, generator=generator)
     noise += 2 + torch.randn(4, 2, 1, 1, 1, generator=generator)
     mean, std = (torch.tensor(each)[:, None, None] for each in (sensor.mean, sensor.std))
     seen = torch.full((4, 2, 16, 16), valid)
@@ -25,10 +27,28 @@ def views(seed=0, key="s2", valid=True):
     return Batch({key: given}, torch.zeros(4, 2))
 
 
-def started(examples, seed=0):
-    model = build_model(RUN.model, seed=0)
+def started(examples, seed=0, config=RUN.model):
+    model = build_model(config, seed=0)
     start(model, examples, torch.Generator().manual_seed(seed))
     return model
+
+
+@torch.no_grad()
+def apart(model, batch):
+    """Variance within images of tokens along their middle direction over that along their main one."""
+    pixels, usable = normalised(batch, "s2")
+    tokens = model.encode_dates("s2", pixels, token_validity("s2", usable)).flatten(0, 1).flatten(2)
+    inside = tokens - tokens.mean(2, keepdim=True)
+    variance = [
+        torch.linalg.eigvalsh(torch.cov(x.movedim(1, 0).flatten(1))) for x in (inside, tokens)
+    ]
+    return float(variance[0].median() / variance[1].max())
+
+
+def test_what_tells_tokens_of_an_image_apart_is_less_faint_than_at_random():
+    examples = [views(seed, noise=0.1) for seed in range(8)]
+    white, random = (apart(m, examples[0]) for m in (started(examples), started([])))
+    assert white > 4 * random
 
 
 @torch.no_grad()
@@ -79,6 +99,23 @@ def test_each_head_of_fusion_looks_at_a_season_of_its_own():
     middle = torch.atan2(looked @ turn.sin(), looked @ turn.cos())  # heads
     wanted = 2 * torch.pi * torch.arange(heads) / heads
     assert torch.cos(middle - wanted).min() > 0.8
+
+
+@torch.no_grad()
+def test_heads_of_the_first_layers_look_at_sentinel_2_and_of_the_third_at_sentinel_1():
+    fusion = dataclasses.replace(RUN.model.fusion, dim=32, layers=3, calendar="all")
+    config = dataclasses.replace(RUN.model, fusion=fusion)
+    model = started([views(s, key) for s in range(12) for key in ("s2", "s1")], config=config)
+    day = torch.tensor([100])
+    seen = [
+        getattr(model, f"head_{key}").conv.bias.view(-1, 16)[:, 5] + model.calendar(day)
+        for key in ("s2", "s1")
+    ]
+    x = torch.cat([model.fusion.cls_token[0], model.fusion.input(torch.cat(seen))])
+    for layer, first in zip(model.fusion.layers, (True, True, False), strict=True):
+        q, k, _ = layer.attn.qkv(layer.ln1(x)).unflatten(1, (3, layer.attn.heads, -1)).unbind(1)
+        scores = torch.einsum("hd,thd->th", q[0], k[1:])
+        assert bool(((scores[0] > scores[1]) == first).all())
 
 
 def test_the_calendar_turns_once_a_year_and_can_be_heard():
