@@ -15,7 +15,6 @@ import dataclasses
 import json
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.reference import ReferenceFusion, ReferenceSwin, ReferenceViT
+from benchmarks.timing import WARM_UPS, compare
 from skysense.model import PRESETS, DateFeatures, SkySense, SkySenseConfig
 from skysense.model.precision import choose_dtype
 
-WARM_UPS = 2
 DATES = 12
 
 
@@ -107,34 +106,7 @@ def measure(case: str, config: SkySenseConfig, runs: int, dtype: torch.dtype) ->
         name: float((form().double() - exact).norm() / exact.norm()) for name, form in forms.items()
     }
     del exact
-    for name, error in errors.items():
-        print(f"  {name:28s} relative difference from float64: {error:.1e}")
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(WARM_UPS + runs):
-        for name, form in forms.items():
-            start = time.perf_counter()
-            form()
-            seconds[name].append(time.perf_counter() - start)
-    rows = []
-    first = None
-    for name in forms:
-        middle = statistics.median(seconds[name][WARM_UPS:])
-        first = first or middle
-        rows.append(
-            {
-                "case": case,
-                "form": name,
-                "seconds": middle,
-                "ratio": first / middle,
-                "best": min(seconds[name]),
-                "error": errors[name],
-            }
-        )
-        print(
-            f"  {name:28s} {middle * 1e3:9.1f} ms   {first / middle:5.2f} ×   "
-            f"(best {min(seconds[name]) * 1e3:.1f} ms)"
-        )
-    return rows
+    return compare(case, forms, errors, runs)
 
 
 def main() -> None:

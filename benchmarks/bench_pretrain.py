@@ -14,13 +14,12 @@ import dataclasses
 import json
 import os
 import platform
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
+from benchmarks.timing import compare
 from skysense.encoders import normalised, token_validity
 from skysense.pretrain.config import PretrainConfig, pretraining
 from skysense.pretrain.data import open_places
@@ -32,7 +31,6 @@ from skysense.pretrain.step import SPREAD, View, follow, look, matched
 from skysense.pretrain.views import Pair
 from skysense.sources.synthetic import scene
 
-WARM_UPS = 1
 SIZE = 32
 
 
@@ -120,21 +118,7 @@ def main() -> None:
             f"pretrain_step, torch {torch.__version__}, {torch.get_num_threads()} threads, "
             f"{platform.machine()}, load {load:.1f}; median of {given.runs}"
         )
-        seconds = {name: [] for name in forms}
-        for _ in range(WARM_UPS + given.runs):
-            for name, form in forms.items():
-                start = time.perf_counter()
-                form()
-                seconds[name].append(time.perf_counter() - start)
-    middle = {name: statistics.median(times[WARM_UPS:]) for name, times in seconds.items()}
-    rows = []
-    for name, each in middle.items():
-        ratio = middle["naive"] / each
-        rows.append({"form": name, "seconds": each, "ratio": ratio, "error": errors[name]})
-        print(
-            f"  {name:20s} {each:7.2f} s   {ratio:5.2f} ×   "
-            f"(loss off from float64 by {errors[name]:.1e} of it)"
-        )
+        rows = compare("pretrain_step", forms, errors, given.runs)
     if given.history:
         with given.history.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"case": "pretrain_step", "load": load, "rows": rows}) + "\n")

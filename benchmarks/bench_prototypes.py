@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -30,10 +29,10 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import assign_crs, xr_coords
 
+from benchmarks.timing import WARM_UPS, compare
 from skysense import analysis
 from skysense.model.prototypes import sinkhorn
 
-WARM_UPS = 2
 SIDE, DIM, PROTOTYPES = 256, 128, 100
 TOKENS, EPSILON, ITERATIONS = 16_384, 0.05, 3
 
@@ -97,31 +96,7 @@ def transport() -> tuple[Forms, dict[str, float]]:
 def measure(case: str, runs: int) -> list[dict[str, Any]]:
     """Check, then time, all forms of one case; the first is the peer."""
     forms, errors = {"prototype_assign": prototype_assign, "sinkhorn": transport}[case]()
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(WARM_UPS + runs):
-        for name, form in forms.items():
-            start = time.perf_counter()
-            form()
-            seconds[name].append(time.perf_counter() - start)
-    rows, first = [], None
-    for name in forms:
-        middle = statistics.median(seconds[name][WARM_UPS:])
-        first = first or middle
-        rows.append(
-            {
-                "case": case,
-                "form": name,
-                "seconds": middle,
-                "ratio": first / middle,
-                "best": min(seconds[name]),
-                "error": errors[name],
-            }
-        )
-        print(
-            f"  {name:30s} {middle * 1e3:9.1f} ms   {first / middle:5.2f} ×   "
-            f"(best {min(seconds[name]) * 1e3:.1f} ms; off from float64 by {errors[name]:.1e})"
-        )
-    return rows
+    return compare(case, forms, errors, runs)
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ def to_batch(
         batch[key] = SensorBatch(pixels, valid, doy)
         lacking |= {(key, date, band) for _, _, found in parts for date, band in found}
         del parts
-    return Batch(batch, _centres(lattice, windows), frozenset(lacking))
+    return Batch(batch, centres(lattice, windows), frozenset(lacking))
 
 
 def crop(tree: xr.DataTree, windows: Sequence[Window]) -> xr.DataTree:
@@ -303,7 +303,7 @@ def _warp(
     return out, np.isfinite(out).all(axis=1)
 
 
-def _centres(lattice: Lattice, windows: Sequence[Window]) -> Tensor:
+def centres(lattice: Lattice, windows: Sequence[Window]) -> Tensor:
     to_degrees = Transformer.from_crs(lattice.crs, "EPSG:4326", always_xy=True)
     middles = [((w.bounds[0] + w.bounds[2]) / 2, (w.bounds[1] + w.bounds[3]) / 2) for w in windows]
     return torch.tensor([to_degrees.transform(x, y) for x, y in middles], dtype=torch.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from skysense.batch import _centres as centres
+from skysense.batch import centres
 from skysense.cells import Division, division
 from skysense.errors import EncoderError
 from skysense.model import SkySense
