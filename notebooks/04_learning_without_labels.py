@@ -115,7 +115,11 @@ recipe = PretrainConfig(
     start=False,
     loss=LossConfig(prediction=0.0),
     views=ViewConfig(
-        sizes=((16, 1.0),), dates=(("hr", 1), ("s2", 3), ("s1", 2)), positions=16, drop_sensor=0.0
+        sizes=((16, 1.0),),
+        dates=(("hr", 1), ("s2", 3), ("s1", 2)),
+        positions=16,
+        drop_sensor=0.0,
+        loose=0.0,  # tokens always meet
     ),
     heads=HeadConfig(hidden=128, out=64, prototypes=64),
 )

@@ -304,6 +304,7 @@ def _warp(
 
 
 def centres(lattice: Lattice, windows: Sequence[Window]) -> Tensor:
+    """Longitude and latitude of the middle of each window, (b, 2) float32 degrees."""
     to_degrees = Transformer.from_crs(lattice.crs, "EPSG:4326", always_xy=True)
     middles = [((w.bounds[0] + w.bounds[2]) / 2, (w.bounds[1] + w.bounds[3]) / 2) for w in windows]
     return torch.tensor([to_degrees.transform(x, y) for x, y in middles], dtype=torch.float32)

@@ -39,20 +39,24 @@ def turned_index(row: Any, column: Any, n: int, turn: Turn) -> tuple[Any, Any]:
 
 
 def corners(
-    cells: tuple[int, int], n: int, overlap: float, rng: np.random.Generator
+    cells: tuple[int, int],
+    n: int,
+    overlap: float,
+    rng: np.random.Generator,
+    step: int = TOKEN_CELLS,
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(top, left) of both views, whole tokens apart and overlapping enough."""
-    side = n // TOKEN_CELLS
+    """(top, left) of both views, a number of `step` cells apart and overlapping enough."""
+    side = n // step
     rows, columns = (max(0, length - n) for length in cells)
     down, across = np.meshgrid(
-        np.arange(min(rows // TOKEN_CELLS, side) + 1),
-        np.arange(min(columns // TOKEN_CELLS, side) + 1),
+        np.arange(min(rows // step, side) + 1),
+        np.arange(min(columns // step, side) + 1),
     )
     enough = np.flatnonzero((side - down) * (side - across) >= max(1, overlap * side**2))
     pick = rng.choice(enough)
     corners = []
     for room, apart in ((rows, down.flat[pick]), (columns, across.flat[pick])):
-        shift = int(apart) * TOKEN_CELLS
+        shift = int(apart) * step
         first = int(rng.integers(room - shift + 1))
         corners.append((first, first + shift) if rng.random() < 0.5 else (first + shift, first))
     return (corners[0][0], corners[1][0]), (corners[0][1], corners[1][1])
@@ -67,7 +71,9 @@ def meetings(
 ) -> np.ndarray:
     """Positions that both views show: (tokens or cells, u or v, m) indices, row-major.
 
-    Tokens in random order, again and again until there are m, each time at another cell of theirs.
+    What both show is divided into blocks as large as tokens, and these are drawn in random order, again
+    and again until there are m, each time at another of their cells. Tokens are those the cells lie in:
+    where views are whole tokens apart the blocks themselves.
     """
     first = np.max(corners, axis=0)
     rows, columns = ((n - abs(a - b)) // TOKEN_CELLS for a, b in zip(*corners, strict=True))
@@ -75,18 +81,14 @@ def meetings(
     order = rng.permutation(count)
     within = rng.permuted(np.tile(np.arange(TOKEN_CELLS**2), (count, 1)), axis=1)
     k = np.arange(m)
-    token = order[k % count]
-    sub = within[token, k // count % TOKEN_CELLS**2]
+    block = order[k % count]
+    sub = within[block, k // count % TOKEN_CELLS**2]
+    down = block // columns * TOKEN_CELLS + sub // TOKEN_CELLS
+    across = block % columns * TOKEN_CELLS + sub % TOKEN_CELLS
     out = np.empty((2, 2, m), np.int64)
     for side, (corner, turn) in enumerate(zip(corners, turns, strict=True)):
-        row = (first[0] - corner[0]) // TOKEN_CELLS + token // columns
-        column = (first[1] - corner[1]) // TOKEN_CELLS + token % columns
-        at = turned_index(row, column, n // TOKEN_CELLS, turn)
-        out[0, side] = at[0] * (n // TOKEN_CELLS) + at[1]
-        row, column = (
-            row * TOKEN_CELLS + sub // TOKEN_CELLS,
-            column * TOKEN_CELLS + sub % TOKEN_CELLS,
-        )
-        at = turned_index(row, column, n, turn)
-        out[1, side] = at[0] * n + at[1]
+        row, column = first[0] - corner[0] + down, first[1] - corner[1] + across
+        for which, each in enumerate((TOKEN_CELLS, 1)):
+            at = turned_index(row // each, column // each, n // each, turn)
+            out[which, side] = at[0] * (n // each) + at[1]
     return out

@@ -130,6 +130,7 @@ def plan_step(
         if key in sensors
     }
     turns = [Turn(bool(rng.integers(2)), int(rng.integers(4))) for _ in range(2)]
+    chosen = _drawn(places, fitting, config, batch, rng)
     return Plan(
         seed=seed,
         step=step,
@@ -138,9 +139,10 @@ def plan_step(
         size=size,
         dates={key: dates[key] for key in sensors},
         shared={key: max(1, round(config.shared * dates[key])) for key in sensors},
+        whole=bool(rng.random() >= config.loose),
         turn_u=turns[0],
         turn_v=turns[1],
-        places=_drawn(places, fitting, config, batch, rng),
+        places=chosen,
     )
 
 

@@ -2,17 +2,20 @@
 
 A network that says the same of every place has a low loss and is worthless. These numbers see it: the
 deviation and rank of the features fall to 0 and 1, and the other view of a place is no nearer than
-any place. The entropy of the teacher's targets and its agreement with the student are in the log of
+any place. `fused/phase` sees a chequer of the 16 cells of a token, which no loss but L_pred minds within
+views that lie whole tokens apart. The entropy of the teacher's targets and its agreement with the student are in the log of
 `skysense.pretrain.losses.total_loss`.
 """
 
 import math
 
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from skysense.pretrain.assignment import exact, full, unit
+from skysense.pretrain.assignment import exact, full, inside, unit
+from skysense.pretrain.geometry import TOKEN_CELLS
 from skysense.pretrain.terms import Features, Seen
 
 ROWS = 2048
@@ -25,7 +28,8 @@ def collapse(student: Features, teacher: Features) -> dict[str, float]:
 
     Returns:
         For each sensor and the fused features `.../deviation` and `.../rank` of the student's pixels
-        and `.../overlap` between the views; left out where nothing was seen.
+        and `.../overlap` between the views; of features with a phase `.../phase`; left out where
+        nothing was seen.
     """
     out = {}
     for key, part in student.parts.items():
@@ -33,6 +37,9 @@ def collapse(student: Features, teacher: Features) -> dict[str, float]:
         if len(mine) and bool(mine.isfinite().all()):
             out[f"{key}/deviation"] = float(feature_deviation(mine))
             out[f"{key}/rank"] = float(effective_rank(mine))
+        if part.phase is not None:
+            rows = inside(part.values, part.weight)[part.weight]
+            out[f"{key}/phase"] = float(phase_share(rows, part.phase[part.weight]))
         two = [_by_place(p[key]) for p in (student.parts, teacher.parts)]
         out[f"{key}/overlap"] = float(neighbour_overlap(*two[0], *two[1], student.place))
     return {name: value for name, value in out.items() if not math.isnan(value)}
@@ -58,6 +65,28 @@ def effective_rank(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
         values = torch.linalg.eigvalsh(x.T @ x).clamp(min=0)
     share = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
     return torch.special.entr(share).sum().exp()
+
+
+def phase_share(features: Float[Tensor, "n d"], phase: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Share of the features' variance that their place in the token makes, mean over channels.
+
+    0..1, NaN of fewer rows than phases; less what as many groups of any rows would make.
+
+    Args:
+        features: Less the mean of their image.
+        phase: Which of the 16 cells of its token each is.
+    """
+    groups = TOKEN_CELLS**2
+    if len(features) <= groups:
+        return torch.full((), torch.nan)
+    with exact(features):
+        x = full(features)
+        x = x - x.mean(0)
+        member = F.one_hot(phase, groups).to(x)  # n 16
+        between = ((member.T @ x).square() / member.sum(0)[:, None].clamp(min=1)).sum(0)
+        share = between / x.square().sum(0).clamp(min=torch.finfo(x.dtype).tiny)
+    chance = (groups - 1) / (len(x) - 1)
+    return ((share - chance) / (1 - chance)).clamp(min=0).mean()
 
 
 def neighbour_overlap(

@@ -140,7 +140,8 @@ def matched(u: View, v: View, pair: Pair) -> tuple[Features, Features]:
     """Features of both views where they show the same ground, in the same order.
 
     A position counts where both views saw it; an image's mean is over what its view saw, for fused
-    features over the cells spread over it.
+    features over the cells spread over it. Where views are not whole tokens apart, no token counts, and
+    fused features keep the mean of their phase: one piece of ground has two, so it is no answer.
     """
     sides: tuple[dict[str, Seen], dict[str, Seen]] = ({}, {})
     for key in u.dates:
@@ -149,9 +150,10 @@ def matched(u: View, v: View, pair: Pair) -> tuple[Features, Features]:
         for view, at, days in zip((u, v), places, pair.dates[key], strict=True):
             values = view.dates[key][:, days].flatten(3).transpose(2, 3)  # b s hw c
             seen = view.valid[key][:, days].flatten(2)  # b s hw
+            met = seen if pair.plan.whole or key == "hr" else torch.zeros_like(seen)
             index = at[:, None].expand(-1, len(days), -1)  # b s m
             wide = index[..., None].expand(*index.shape, values.shape[-1])
-            taken.append((values.gather(2, wide), seen.gather(2, index), *_mean(values, seen)))
+            taken.append((values.gather(2, wide), met.gather(2, index), *_mean(values, seen)))
         _join(key, taken, sides)
     taken, m = [], pair.cells[0].shape[1]
     for view in (u, v):
@@ -160,7 +162,8 @@ def matched(u: View, v: View, pair: Pair) -> tuple[Features, Features]:
         taken.append((values[:, :m], view.seen[:, :m], *mean))
     _join(FUSED, taken, sides)
     for side, at in zip(sides, pair.cells, strict=True):
-        side[FUSED] = side[FUSED]._replace(phase=phase_of(at, pair.plan.size))
+        if pair.plan.whole:
+            side[FUSED] = side[FUSED]._replace(phase=phase_of(at, pair.plan.size))
     return Features(sides[0], pair.place), Features(sides[1], pair.place)
 
 

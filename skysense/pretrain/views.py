@@ -1,8 +1,9 @@
 """Two views of one place: which window, turned how, which dates; and where they meet.
 
-A view is a square of 10 m cells. Both views of a pair are cut a whole number of 40 m tokens apart,
-so every token of one that the other shows too is a whole token there; the corner they count from
-is anywhere on the place, so tokens fall differently every time. Then each view is mirrored and
+A view is a square of 10 m cells. In some steps both views of a pair are cut a whole number of 40 m
+tokens apart, so every token of one that the other shows too is a whole token there, in the others any
+number of cells; the corner they count from is anywhere on the place, so tokens fall differently every
+time. Then each view is mirrored and
 turned, all sensors alike. Fused features are computed at the matched cells only
 (`SkySense.fuse(at=...)`), which lie anywhere in their tokens.
 
@@ -24,6 +25,7 @@ from skysense.errors import EncoderError
 from skysense.pretrain.augment import AugmentConfig, augment
 from skysense.pretrain.data import Place, Series, pixels_per_cell
 from skysense.pretrain.geometry import (
+    TOKEN_CELLS,
     Turn,
     corners,
     meetings,
@@ -61,6 +63,11 @@ class ViewConfig:
     overlap: float = 0.5
     """Least share of a view's ground that the other shows too: matches are plenty, and the rest is
     different context.
+    """
+    loose: float = 0.5
+    """Chance that the views of a step lie any number of cells apart, not whole tokens. There tokens have
+    no partner, but one piece of ground lies at different places in its tokens, and fused features
+    learn not to tell where.
     """
     fill: float = 0.75
     """Least share of a view's side that a place must fill; what lies outside it is invalid. Lets
@@ -101,7 +108,7 @@ class ViewConfig:
                 "are 8 cells."
             )
         for name, low, high in (
-            ("shared", 0.0, 1.0), ("overlap", 0.0, 1.0), ("fill", 0.0, 1.0), ("jitter", 0, 180),
+            ("shared", 0.0, 1.0), ("overlap", 0.0, 1.0), ("loose", 0.0, 1.0), ("fill", 0.0, 1.0), ("jitter", 0, 180),
             ("positions", 1, 4096), ("drop_sensor", 0.0, 1.0), ("synthetic", 0.0, 1.0),
         ):  # fmt: skip
             value = getattr(self, name)
@@ -129,6 +136,8 @@ class Plan:
     """Dates per view of each sensor."""
     shared: dict[str, int]
     """How many of them both views hold; they come first."""
+    whole: bool
+    """Whether views lie whole tokens apart."""
     turn_u: Turn
     turn_v: Turn
     places: tuple[int, ...]
@@ -139,8 +148,8 @@ class Plan:
 class Pair:
     """Two views of the same places. `size` below is the plan's, `m` is `ViewConfig.positions`.
 
-    Position k is one piece of ground throughout: `tokens[k]` is a 40 m token, `cells[k]` one of the
-    16 cells of 10 m in it.
+    Position k is one piece of ground throughout: `cells[k]` is a cell of 10 m and `tokens[k]` the 40 m
+    token it lies in, which is one piece of ground too if the plan says `whole`.
     """
 
     u: Batch
@@ -228,7 +237,8 @@ def pairs(
     for row, index in enumerate(indices):
         place = places[drawn[row]]
         rng = np.random.default_rng((plan.seed, plan.step, index))
-        where = corners(place.cells, n, config.overlap, rng)
+        step = TOKEN_CELLS if plan.whole else 1
+        where = corners(place.cells, n, config.overlap, rng, step)
         at[:, :, row] = meetings(where, n, turns, m, rng)
         for key in plan.sensors:
             series = place.sensors[key]

@@ -21,7 +21,7 @@ from skysense.pretrain.loader import Loader
 from skysense.pretrain.loop import begin, make_step, pretrain
 from skysense.pretrain.schedule import rates
 from skysense.pretrain.start import views_of
-from skysense.pretrain.step import follow, look
+from skysense.pretrain.step import follow, look, matched
 from skysense.weights import build_model, load_checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "small_run.py"
@@ -187,6 +187,19 @@ def test_learning_makes_the_other_view_easier_to_predict(places):
     pairs = itertools.repeat(loader(places)[0])
     missed = [make_step(run, pairs, step)["predict/s2"] for step in range(30)]
     assert sum(missed[-5:]) < 0.5 * sum(missed[:5])
+
+
+def test_where_views_are_not_whole_tokens_apart_no_token_meets_another(places):
+    pair = next(p for p in loader(places) if p.plan.whole and "s2" in p.u.sensors)
+    loose = dataclasses.replace(pair, plan=dataclasses.replace(pair.plan, whole=False))
+    model = begin(RUN, "cpu").student.model
+    with torch.no_grad():
+        whole, apart = (matched(look(model, p, 0), look(model, p, 1), p)[0] for p in (pair, loose))
+    assert whole.parts["s2"].weight.any()
+    assert not apart.parts["s2"].weight.any()
+    assert apart.parts["s2"].image_weight.any()
+    assert torch.equal(apart.parts["fused"].weight, whole.parts["fused"].weight)
+    assert (whole.parts["fused"].phase is None, apart.parts["fused"].phase is None) == (False, True)
 
 
 def test_without_prediction_nothing_is_predicted(places):

@@ -12,6 +12,7 @@ from skysense.pretrain.monitors import (
     effective_rank,
     feature_deviation,
     neighbour_overlap,
+    phase_share,
 )
 from skysense.pretrain.terms import Features, Seen
 
@@ -34,6 +35,17 @@ def test_rank_counts_the_directions_in_use():
     assert float(effective_rank(signs @ basis)) == pytest.approx(10)
     assert float(effective_rank(signs[:, :3] @ basis[:3] + 7.0)) == pytest.approx(3)
     assert float(effective_rank(torch.ones(20, 10))) == pytest.approx(1)
+
+
+def test_a_chequer_is_all_phase_and_noise_is_none():
+    phase = torch.arange(16).repeat(200)
+    chequer = random(16, 4, seed=1)[phase]
+    noise = random(3200, 4, seed=2)
+    assert float(phase_share(chequer, phase)) == pytest.approx(1)
+    assert float(phase_share(noise, phase)) < 0.005
+    half = chequer / chequer.std(0) + noise / noise.std(0)
+    assert float(phase_share(half, phase)) == pytest.approx(0.5, abs=0.03)
+    assert math.isnan(float(phase_share(noise[:16], phase[:16])))
 
 
 def test_entropy_is_one_at_a_tie_and_zero_at_certainty():

@@ -18,10 +18,10 @@ CONFIG = ViewConfig(positions=24)
 
 
 def plan_of(size, sensors, *, dates=3, turn_u=TURNS[0], turn_v=TURNS[0], step=0,
-            samples=(0,)):  # fmt: skip
+            samples=(0,), whole=True):  # fmt: skip
     t = {key: 1 if key == "hr" else dates for key in sensors}
     shared = {key: max(1, round(t[key] / 2)) for key in sensors}
-    return Plan(7, step, "test", tuple(sensors), size, t, shared, turn_u, turn_v, samples)
+    return Plan(7, step, "test", tuple(sensors), size, t, shared, whole, turn_u, turn_v, samples)
 
 
 def ground(batch, key):
@@ -77,6 +77,21 @@ def test_matched_positions_are_one_ground_however_views_are_turned(turn_u):
         for side in range(2):
             assert (np.abs(fine[side] - coarse[side]) <= 1.5).all()
             assert (fused[side] == fine[side]).all()
+
+
+@pytest.mark.parametrize("turn_u", TURNS)
+def test_cells_are_one_ground_also_where_views_are_not_whole_tokens_apart(turn_u):
+    places, apart = [place_that_knows()], set()
+    for number, turn_v in enumerate(TURNS):
+        plan = plan_of(8, ("s2",), turn_u=turn_u, turn_v=turn_v, step=number, whole=False)
+        pair = pairs(places, plan, [0], CONFIG)
+        seen = [ground(batch, "s2") for batch in (pair.u, pair.v)]
+        fine = [at(grid, index) for grid, index in zip(seen, pair.cells, strict=True)]
+        assert (fine[0] == fine[1]).all()
+        for token, cell in zip(pair.tokens, pair.cells, strict=True):
+            assert (token == cell // 8 // 4 * 2 + cell % 8 // 4).all()
+        apart |= {int(each) % 4 for each in (seen[0].min((1, 2, 3)) - seen[1].min((1, 2, 3)))}
+    assert apart > {0}
 
 
 @pytest.mark.parametrize("size", [16, 32])
