@@ -288,7 +288,7 @@ def load_encoder(
             (seeded random weights until trained ones are shipped, and every picture says
             *untrained*); `skysense-tiny-untrained` (random for ever: a null model);
             `skysense-v1` (the official weights, from `path`).
-        path: Folder written by `skysense convert`; required for `skysense-v1`.
+        path: Folder written by `skysense convert` or `skysense pretrain`; required for `skysense-v1`.
         device: `cuda`, `mps`, `cpu`; the best there is if None.
         precision: `auto` (bfloat16 only where a short self-test shows that it pays), `float32`,
             `bfloat16`, `float64`.

@@ -42,10 +42,10 @@ class PretrainConfig:
             0.04 rising to 0.07, which is usual, a short run of small heads gets targets that are
             nearly uniform (entropy 0.93 of the most) and learns little.
         temperature_warmup: Share of the steps over which it rises.
-        start: Whether UPHeads and calendar start as `skysense.pretrain.start` says, not at random.
-            Of what tells fused cells of one image apart on other dates a linear map then reads 0.42
-            before the first step, against 0.08 from random weights, 0.31 after 300 steps from UPHeads
-            that were only even, and 0.44 from each pixel's own harmonics.
+        start: Whether patches, UPHeads, calendar, fusion and curves start as `skysense.pretrain.start`
+            says, not at random. Of what tells fused cells of one image apart on other dates a linear map
+            then reads 0.43 before the first step, against 0.08 from random weights, 0.31 after 300 steps
+            from UPHeads that were only even, and 0.44 from each pixel's own harmonics.
         precision: "bfloat16" (mixed) or "float32".
         checkpoint: Whether activations are recomputed in the backward pass to save memory.
         seed: Of weights, views, augmentations and stochastic depth.

@@ -43,20 +43,20 @@ def corners(
     n: int,
     overlap: float,
     rng: np.random.Generator,
-    step: int = TOKEN_CELLS,
+    every: int = TOKEN_CELLS,
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(top, left) of both views, a number of `step` cells apart and overlapping enough."""
-    side = n // step
+    """(top, left) of both views, a multiple of `every` cells apart and overlapping enough."""
+    side = n // every
     rows, columns = (max(0, length - n) for length in cells)
     down, across = np.meshgrid(
-        np.arange(min(rows // step, side) + 1),
-        np.arange(min(columns // step, side) + 1),
+        np.arange(min(rows // every, side) + 1),
+        np.arange(min(columns // every, side) + 1),
     )
     enough = np.flatnonzero((side - down) * (side - across) >= max(1, overlap * side**2))
     pick = rng.choice(enough)
     corners = []
     for room, apart in ((rows, down.flat[pick]), (columns, across.flat[pick])):
-        shift = int(apart) * step
+        shift = int(apart) * every
         first = int(rng.integers(room - shift + 1))
         corners.append((first, first + shift) if rng.random() < 0.5 else (first + shift, first))
     return (corners[0][0], corners[1][0]), (corners[0][1], corners[1][1])

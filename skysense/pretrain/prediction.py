@@ -103,8 +103,7 @@ def prediction_loss(
         The loss, to be averaged over processes like the others; and for the log, without gradient
         and over all processes, `predict/<sensor>`.
     """
-    known = standardised(fused[seen])
-    fused = known.new_zeros(fused.shape).masked_scatter(seen[..., None], known)
+    fused = _readable(fused, seen)
     loss, terms = fused.new_zeros(()), {}
     for key, each in view.sensors.items():
         values, usable = observed(view, key, cells)  # b t c m, b t m
@@ -129,12 +128,12 @@ def fit(curves: Curves, examples: Sequence[tuple[Tensor, Tensor, Batch, Tensor]]
 
     Args:
         curves: They change in place; those of a sensor that no example holds stay as they are.
-        examples: For each, standardised fused features (b, m, d), where they were seen (b, m), the
-            view they are to predict, and the cells (b, m) where they lie in it.
+        examples: For each `fused`, `seen`, `view` and `cells` as in `prediction_loss`.
     """
+    readable = [(_readable(fused, seen), seen, view, at) for fused, seen, view, at in examples]
     for key, read in curves.read.items():
-        gram, moment = None, None
-        for fused, seen, view, cells in examples:
+        moments = []
+        for fused, seen, view, cells in readable:
             if key not in view.sensors:
                 continue
             values, usable = observed(view, key, cells)  # b t c m, b t m
@@ -147,14 +146,20 @@ def fit(curves: Curves, examples: Sequence[tuple[Tensor, Tensor, Batch, Tensor]]
             inner, _ = contrasts(design, usable)
             for told, wanted in ((design, values), (inner * scale, apart * scale)):
                 x, y = told.mT[usable].double(), wanted.mT[usable].double()
-                gram = x.T @ x if gram is None else gram + x.T @ x
-                moment = x.T @ y if moment is None else moment + x.T @ y
-        if gram is None or moment is None:
+                moments.append((x.T @ x, x.T @ y))
+        if not moments:
             continue
+        gram, moment = (torch.stack(each).sum(0) for each in zip(*moments, strict=True))
         found = torch.linalg.solve(gram + RIDGE * torch.eye(len(gram)).to(gram), moment)
         found = found.unflatten(0, (-1, 1 + 2 * curves.count)).permute(2, 1, 0)  # c k d+1
         read.weight.copy_(found[..., :-1].flatten(0, 1))
         read.bias.copy_(found[..., -1].flatten())
+
+
+def _readable(fused: Float[Tensor, "b m d"], seen: Bool[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
+    """Fused features as curves read them: standardised, zeros where nothing was seen."""
+    rows = standardised(fused[seen])
+    return rows.new_zeros(fused.shape).masked_scatter(seen[..., None], rows)
 
 
 def contrasts(

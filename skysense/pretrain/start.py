@@ -38,7 +38,6 @@ from skysense.model.heads import UPHead
 from skysense.model.layers import Patches
 from skysense.pretrain.config import PretrainConfig
 from skysense.pretrain.data import Place
-from skysense.pretrain.heads import standardised
 from skysense.pretrain.loader import Loader, plan_step
 from skysense.pretrain.prediction import Curves, fit, harmonics
 from skysense.pretrain.step import look
@@ -156,10 +155,7 @@ def start_curves(curves: Curves, model: SkySense, examples: Sequence[Pair]) -> N
     known, width = [], model.config.fusion.dim
     for pair in examples:
         m, view = pair.cells[0].shape[1], look(model, pair, 0)
-        fused, seen = view.fused[:, :m, :width], view.seen[:, :m]
-        rows = standardised(fused[seen])
-        fused = rows.new_zeros(fused.shape).masked_scatter(seen[..., None], rows)
-        known.append((fused, seen, pair.v, pair.cells[1]))
+        known.append((view.fused[:, :m, :width], view.seen[:, :m], pair.v, pair.cells[1]))
     fit(curves, known)
 
 

@@ -3,9 +3,8 @@
 A view is a square of 10 m cells. In some steps both views of a pair are cut a whole number of 40 m
 tokens apart, so every token of one that the other shows too is a whole token there, in the others any
 number of cells; the corner they count from is anywhere on the place, so tokens fall differently every
-time. Then each view is mirrored and
-turned, all sensors alike. Fused features are computed at the matched cells only
-(`SkySense.fuse(at=...)`), which lie anywhere in their tokens.
+time. Then each view is mirrored and turned, all sensors alike. Fused features are computed at the
+matched cells only (`SkySense.fuse(at=...)`), which lie anywhere in their tokens.
 
 Everything random is drawn from generators keyed by (seed, step) and (seed, step, index in the
 global batch), so a pair of views is a pure function of those: a run that resumes, or one that is
@@ -237,8 +236,7 @@ def pairs(
     for row, index in enumerate(indices):
         place = places[drawn[row]]
         rng = np.random.default_rng((plan.seed, plan.step, index))
-        step = TOKEN_CELLS if plan.whole else 1
-        where = corners(place.cells, n, config.overlap, rng, step)
+        where = corners(place.cells, n, config.overlap, rng, TOKEN_CELLS if plan.whole else 1)
         at[:, :, row] = meetings(where, n, turns, m, rng)
         for key in plan.sensors:
             series = place.sensors[key]

@@ -1,6 +1,5 @@
 """Two processes learn what one would from the same global batch."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -8,17 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import two_processes
 
 from skysense.pretrain.parallel import gathered, rank, total, world
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
-
-
-def script():
-    spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+SCRIPT = Path(two_processes.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +41,7 @@ def both(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone():
     """What one process gets."""
-    return script().run(0, 1)
+    return two_processes.run(0, 1)
 
 
 def test_one_process_is_left_as_it_is():

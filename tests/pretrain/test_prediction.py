@@ -155,10 +155,8 @@ def test_contrasts_do_not_depend_on_how_bright_a_date_is_or_how_strong_its_contr
 def test_fitted_curves_find_what_is_linear_in_the_features():
     dim, terms = 4, 3
     true = Curves(dim, ("s2",), 1).double()
-    examples, days = (
-        [],
-        torch.randint(1, 366, (40, 2, 6), generator=torch.Generator().manual_seed(1)),
-    )
+    days = torch.randint(1, 366, (40, 2, 6), generator=torch.Generator().manual_seed(1))
+    examples = []
     for number, doy in enumerate(days):
         fused = random(2, 64, dim, seed=number)
         fused = (fused - fused.mean((0, 1))) / fused.std((0, 1), correction=0)
