@@ -1,6 +1,5 @@
 """Serving the dashboard: one process, one worker for encoding, a page for each visitor."""
 
-import functools
 import logging
 import secrets
 import socket
@@ -40,6 +39,8 @@ class Site:
     web: Web = field(default_factory=lambda: Web(OVERLAYS))
     places: list[Place] = field(default_factory=demos)
     compute: Compute = field(default_factory=Compute)
+    encoder: str = State.param.encoder.default
+    """What a visitor begins with."""
     jobs: JobManager = field(default_factory=JobManager)
 
     def session(self) -> Any:
@@ -72,21 +73,16 @@ class Site:
         place = self.places[0]
         with ThreadPoolExecutor(2) as beside:
             mask = beside.submit(basemap.land_mask)
-            encoder = beside.submit(lambda: self.encoder)
+            encoder = beside.submit(compute.encoder, self.encoder)
             compute.picture(place, *best_date(compute.stack(place)))
-            first = Choices(place, encoder.result())
+            encoder.result()
             mask.result()
+        first = Choices(place, self.encoder)
         features = compute.features(first, nothing, never)
         compute.basis(first, features)
         compute.coordinates(first, features, "PCA", nothing, never)
         compute.clusters(first, features, State.param.groups.default)
         compute.prototypes(first, features, State.param.prototypes.default)
-
-    @functools.cached_property
-    def encoder(self) -> str:
-        """What a visitor begins with: SkySense if its weights are trained, else the baseline."""
-        trained = not self.compute.encoder("skysense-tiny").weights.startswith("random")
-        return "skysense-tiny" if trained else "spectral"
 
 
 class Line:

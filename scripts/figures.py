@@ -74,7 +74,7 @@ def draw(pane: Axes, field: xr.DataArray, title: str, note: str) -> None:
 def figure() -> Figure:
     """Colours, features, prototypes and classes of West Flanders side by side."""
     stack = sky.load_stack(RECIPE)
-    features = sky.embed(stack, sky.load_encoder("spectral"), dates=SEASON)
+    features = sky.embed(stack, sky.load_encoder("skysense-tiny"), dates=SEASON)
     seen = sky.choose_dates(stack, SEASON)
     photo = sky.view.true_colour_field(seen["s2"])
     kinds = sky.assign(features, sky.fit_prototypes(features, n=8, seed=0))
@@ -100,7 +100,7 @@ def figure() -> Figure:
             0.012,
             0.02,
             f"West Flanders, Belgium: {side} m, 10 m cells; March to October 2018, "
-            f"{dates[0]} Sentinel-2 and {dates[1]} Sentinel-1 dates; features: percentiles, no network.\n"
+            f"{dates[0]} Sentinel-2 and {dates[1]} Sentinel-1 dates; features: skysense-tiny.\n"
             f"{truth.attrs['licence']}.",
             fontsize=6.5,
             linespacing=1.4,

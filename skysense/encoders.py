@@ -38,6 +38,9 @@ VALID_SHARE = 0.5
 FAMILIES = {"skysense-tiny": "tiny", "skysense-base": "base", "skysense-v1": "paper"}
 """Encoders that can be loaded from a checkpoint, and the preset it must have."""
 
+SHIPPED = {"skysense-tiny": Path(__file__).parent / "shipped" / "skysense-tiny"}
+"""Trained weights that come with the package: checkpoint folders, each with a card and a data list."""
+
 NAMES = ("spectral", "skysense-tiny", "skysense-tiny-untrained", "skysense-base", "skysense-v1")
 
 
@@ -284,18 +287,20 @@ def load_encoder(
     """An encoder by name, ready to run on the best device.
 
     Args:
-        name: `spectral` (percentiles, no weights); `skysense-tiny` and `skysense-base`
-            (seeded random weights until trained ones are shipped, and every picture says
-            *untrained*); `skysense-tiny-untrained` (random for ever: a null model);
-            `skysense-v1` (the official weights, from `path`).
-        path: Folder written by `skysense convert` or `skysense pretrain`; required for `skysense-v1`.
+        name: `spectral` (percentiles, no weights); `skysense-tiny` (small, trained, shipped with
+            the package); `skysense-tiny-untrained` (such layers with random weights: a null
+            model) and `skysense-base` (random weights too: nobody trained it), of which every
+            picture says *untrained*; `skysense-v1` (the official weights, from `path`).
+        path: Folder written by `skysense convert` or `skysense pretrain`; required for
+            `skysense-v1`, and for the others instead of their own weights.
         device: `cuda`, `mps`, `cpu`; the best there is if None.
         precision: `auto` (bfloat16 only where a short self-test shows that it pays), `float32`,
             `bfloat16`, `float64`.
-        seed: Of the random weights, 0 to 2³² − 1.
+        seed: Of random weights, 0 to 2³² − 1; trained ones have none.
 
     Raises:
-        EncoderError: For an unknown name, device or precision, or a seed that is none.
+        EncoderError: For an unknown name, device or precision, a seed that is none, or one for
+            trained weights.
         WeightsError: If the folder does not hold a complete, safe checkpoint.
     """
     if not isinstance(name, str) or name not in NAMES:
@@ -309,7 +314,13 @@ def load_encoder(
         exact = precision == "float64"
         return SpectralBaseline(device, torch.float64 if exact else torch.float32)
     dtype = choose_dtype(where) if precision == "auto" else PRECISIONS[precision]
+    path = SHIPPED.get(name) if path is None else path
     if path is not None:
+        if seed:
+            raise EncoderError(
+                f"{name} is trained, so seed={seed} would change nothing; leave it out, or load "
+                "skysense-tiny-untrained."
+            )
         checkpoint = load_checkpoint(path)
         family = checkpoint.model.config.name
         if family != FAMILIES[name]:

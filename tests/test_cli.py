@@ -69,7 +69,8 @@ def test_command_line_and_python_give_the_same_numbers(stored, tmp_path):
 
 
 def test_untrained_weights_are_said_aloud(stored, tmp_path):
-    said = skysense("embed", stored, "--out", tmp_path / "f.zarr", "--resolution", 40)
+    null = ("--encoder", "skysense-tiny-untrained", "--resolution", 40)
+    said = skysense("embed", stored, "--out", tmp_path / "f.zarr", *null)
     assert "UNTRAINED" in said
 
 

@@ -226,7 +226,8 @@ def test_missing_bands_are_recorded(encoder):
 
 
 def test_random_weights_are_called_untrained():
-    features = embed(file_stack(80, 80, ("s2",)), load_encoder("skysense-tiny", device="cpu"))
+    random = load_encoder("skysense-tiny-untrained", device="cpu")
+    features = embed(file_stack(80, 80, ("s2",)), random)
     assert features.attrs["untrained"] == 1
     assert features.attrs["weights"] == "random(seed=0)"
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from stacks import file_stack
 
 from skysense.batch import Batch, SensorBatch, to_batch
 from skysense.embedding import embed
-from skysense.encoders import Encoder, load_encoder
+from skysense.encoders import SHIPPED, Encoder, load_encoder
 from skysense.errors import EncoderError
 from skysense.weights import build_model, save_checkpoint
 from skysense.windows import Lattice, plan_windows
@@ -33,10 +35,29 @@ def test_loading_twice_gives_identical_features(name, batch):
 
 
 def test_another_seed_gives_another_random_encoder(batch):
-    a = load_encoder("skysense-tiny", device="cpu")
-    b = load_encoder("skysense-tiny", device="cpu", seed=1)
+    a = load_encoder("skysense-tiny-untrained", device="cpu")
+    b = load_encoder("skysense-tiny-untrained", device="cpu", seed=1)
     assert not torch.equal(a(batch), b(batch))
     assert (a.weights, b.weights) == ("random(seed=0)", "random(seed=1)")
+
+
+def test_the_shipped_encoder_is_trained_and_says_what_it_learnt_from(batch):
+    encoder = load_encoder("skysense-tiny", device="cpu")
+    assert not encoder.untrained
+    assert encoder.weights.startswith("sha256:")
+    assert encoder.licence == "Apache-2.0"
+    random = load_encoder("skysense-tiny-untrained", device="cpu")
+    assert not torch.allclose(encoder(batch)[:, : random.dim], random(batch), atol=0.1)
+
+
+def test_the_shipped_weights_are_small_and_carry_a_card_and_every_place_they_saw():
+    folder = SHIPPED["skysense-tiny"]
+    assert (folder / "model.safetensors").stat().st_size <= 15e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert load_encoder("skysense-tiny", device="cpu").weights.removeprefix("sha256:") in card
+    places = json.loads((folder / "data.json").read_text(encoding="utf-8"))["places"]
+    assert all(place["licence"] for place in places)
+    assert not any("si-turjak" in place["name"] for place in places)
 
 
 def test_bfloat16_stays_close_to_float64(batch):
@@ -71,6 +92,7 @@ def test_spectral_median_of_a_constant_place_is_that_constant():
         ({"name": "skysense-v1"}, "skysense convert"),
         ({"name": "spectral", "path": "weights"}, "no weights to load"),
         ({"name": "skysense-tiny-untrained", "path": "weights"}, "no weights to load"),
+        ({"name": "skysense-tiny", "seed": 1}, "seed=1 would change nothing"),
     ],
 )
 def test_an_impossible_encoder_is_refused_in_a_sentence(options, words):

@@ -2,18 +2,19 @@
 
 import datetime as dt
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import panel as pn
 import panel_material_ui as pmui
-from bokeh.events import Tap
-from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.events import SelectionGeometry, Tap
+from bokeh.models import BoxAnnotation, BoxSelectTool, ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 
 from app.flow import Flow
 from app.panes.plots import changes_plot
-from app.theme import INK, LINE, QUIET
+from app.theme import ACCENT, INK, LINE, QUIET
 from app.words import block, safe, status_markup
 from skysense.dates import Acquisition, Dates
 from skysense.sensors import SENSORS
@@ -26,13 +27,24 @@ _ROWS = {"s2": 2.0, "s1": 1.0, "hr": 0.0}
 
 
 class DateRail:
-    """One row of marks per sensor: filled marks are used; a click shows that date."""
+    """One row of marks per sensor: filled marks are used.
+
+    A click shows that date, a drag chooses the period that the encoder is given.
+    """
 
     def __init__(self, flow: Flow) -> None:
         self.flow, self.state = flow, flow.state
         self._source = ColumnDataSource(_marks([]))
         self._now = ColumnDataSource({"x": [], "y": []})
+        self._period = BoxAnnotation(
+            fill_color=ACCENT, fill_alpha=0.08, line_color=ACCENT, line_alpha=0.5, visible=False
+        )
         self._figure = self._make_figure()
+        self._whole = pmui.Button(
+            label="Whole period", icon="close", variant="text", size="small", margin=(0, 8),
+            visible=False, description="Use dates of the whole period again.",
+            on_click=lambda _: self._choose("", ""),
+        )  # fmt: skip
         self._say = block(width=330, margin=(4, 12))
         self._more = pmui.Dialog(
             title="Dates to use",
@@ -45,14 +57,18 @@ class DateRail:
             pn.pane.Bokeh(self._figure, sizing_mode="stretch_width", height=84, margin=0),
             pmui.Column(
                 self._say,
-                pmui.Button(
-                    label="Dates to use",
-                    icon="tune",
-                    variant="text",
-                    size="small",
-                    margin=(0, 8),
-                    description="Change how many dates of each sensor the encoder is given.",
-                    on_click=lambda _: self._ask(),
+                pmui.Row(
+                    pmui.Button(
+                        label="Dates to use",
+                        icon="tune",
+                        variant="text",
+                        size="small",
+                        margin=(0, 8),
+                        description="Change how many dates of each sensor the encoder is given.",
+                        on_click=lambda _: self._ask(),
+                    ),
+                    self._whole,
+                    margin=0,
                 ),
                 width=340,
                 margin=0,
@@ -65,15 +81,18 @@ class DateRail:
         self.state.param.watch(self._draw, ["rail"])
         self.state.param.watch(self._tell, ["rail", "statuses"])
         self.state.param.watch(self._mark_shown, ["shown", "rail"])
+        self.state.param.watch(self._mark_period, ["dates"])
         self._tell()
 
     def _make_figure(self) -> Any:
+        choose = BoxSelectTool(dimensions="width", continuous=False)
         plot = figure(
             x_axis_type="datetime",
             x_range=Range1d(*_SPAN),
             y_range=(-0.6, 2.6),
-            tools="xwheel_zoom,xpan",
+            tools=["xwheel_zoom", "xpan", choose],
             active_scroll="xwheel_zoom",
+            active_drag=choose,
             toolbar_location=None,
             height=84,
             sizing_mode="stretch_width",
@@ -101,7 +120,9 @@ class DateRail:
         )  # fmt: skip
         hover = HoverTool(renderers=[marks], tooltips="@text", point_policy="snap_to_data")
         plot.add_tools(hover)
+        plot.add_layout(self._period)
         plot.on_event(Tap, self._tapped)
+        plot.on_event(SelectionGeometry, self._dragged)
         return plot
 
     def _ask(self) -> None:
@@ -132,6 +153,26 @@ class DateRail:
             pmui.Button(label="Use these", variant="contained", on_click=apply),
         ]
         self._more.open = True
+
+    def _dragged(self, event: SelectionGeometry) -> None:
+        """Use the dates between the two ends of a drag."""
+        if not event.final or event.geometry.get("type") != "rect":
+            return
+        self._source.selected.indices = []  # or the marks outside would fade
+        ends = sorted(event.geometry[end] for end in ("x0", "x1"))
+        first, last = (str(np.datetime64(int(end), "ms").astype("M8[D]")) for end in ends)
+        self._choose(first, last)
+
+    def _choose(self, first: str, last: str) -> None:
+        """Use dates of this period; of the whole one if both ends are empty."""
+        self.state.dates = replace(self.state.dates, first=first, last=last)
+
+    @changes_plot
+    def _mark_period(self, *_: Any) -> None:
+        rule = self.state.dates
+        self._whole.visible = self._period.visible = bool(rule.first or rule.last)
+        self._period.left = _milliseconds(np.datetime64(rule.first, "D")) if rule.first else None
+        self._period.right = _milliseconds(np.datetime64(rule.last, "D")) if rule.last else None
 
     def _tapped(self, event: Tap) -> None:
         """Show the date nearest to a click, of the sensor whose row was clicked."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_path
 
-from skysense.encoders import Encoder, SkySenseEncoder, load_encoder
+from skysense.encoders import SHIPPED, Encoder, SkySenseEncoder, load_encoder
 from skysense.errors import AnalysisError, EncoderError
 from skysense.evaluation.outputs import Network, architecture, untrained_twin
 from skysense.evaluation.places import find_tasks
@@ -100,7 +100,8 @@ def _models(
     for name in encoders:
         encoder = load_encoder(name, device=device, precision="float32")
         if isinstance(encoder, SkySenseEncoder):
-            models.append(Network(encoder, seen=() if encoder.untrained else None))
+            seen = () if encoder.untrained else places_seen(SHIPPED[name])
+            models.append(Network(encoder, seen=seen))
         # Any other encoder that comes with us has no weights: its rows are there without a network.
     for text in checkpoints:
         name, _, folder = text.partition("=")

@@ -130,7 +130,7 @@ PARTS = ("pixel", "object", "image", "prediction", "alignment", "prototypes")
 def pretraining(name: str) -> PretrainConfig:
     """The run that belongs to a model preset.
 
-    `tiny` is what one core can run in an hour; no weights of it are shipped yet. `base` and `paper`
+    `tiny` is what one core can run in an hour; its weights are shipped. `base` and `paper`
     keep the paper's published sizes where there are any and were never run to the end by us.
 
     Raises:

@@ -17,8 +17,7 @@ from app.panes.mapview import Web, fitting
 
 @pytest.fixture
 def site(compute, small_places):
-    made = Site(Web(Overlays()), small_places, compute)
-    made.encoder = "spectral"
+    made = Site(Web(Overlays()), small_places, compute, encoder="spectral")
     yield made
     made.jobs.stop()
 
