@@ -5,7 +5,7 @@ from typing import Any
 
 import xarray as xr
 
-from skysense.checks import shown
+from skysense.checks import as_number, shown
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.hues import PALETTE
@@ -24,13 +24,17 @@ def caption(field: xr.DataArray) -> str:
     """Where a field comes from, in one line: encoder, weights, sensors, dates, what is missing.
 
     UNTRAINED stands for random weights and SYNTHETIC for a scene that no satellite saw, wherever
-    one of the inputs was such.
+    one of the inputs was such; SHUFFLED for a null model, UNFINISHED for what is not done yet.
     """
     return " · ".join(part for part in (*warnings(field), *_parts(_attrs(field))) if part)
 
 
 def warnings(field: xr.DataArray) -> list[str]:
-    """What must be written on the picture: `UNTRAINED ...`, `SYNTHETIC scene`, `APPROXIMATE position`."""
+    """What must be written on the picture.
+
+    `UNTRAINED ...`, `SYNTHETIC scene`, `APPROXIMATE position`, `SHUFFLED cells` for a null model,
+    `UNFINISHED ...` for what was seen before the work was done.
+    """
     attrs = _attrs(field)
     found = []
     for prefix in ("", "bank_", "basis_"):
@@ -41,6 +45,10 @@ def warnings(field: xr.DataArray) -> list[str]:
             found.append("SYNTHETIC scene")
         if attrs.get(f"{prefix}approximate"):
             found.append("APPROXIMATE position")
+        if attrs.get(f"{prefix}shuffled"):
+            found.append("SHUFFLED cells")
+        if left := as_number(attrs.get(f"{prefix}unfinished", 0)):
+            found.append(f"UNFINISHED, {left:.0%} to do")
     return list(dict.fromkeys(found))
 
 
