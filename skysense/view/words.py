@@ -17,6 +17,8 @@ def title(field: xr.DataArray) -> str:
     name = str(attrs.get("long_name") or field.name or attrs.get("kind", "field"))
     if attrs.get("target"):
         name += f" to {attrs['target']}"
+    if attrs.get("faded_by"):
+        name += f"; opaque = certain ({attrs['faded_by']})"
     return name
 
 
@@ -37,7 +39,7 @@ def warnings(field: xr.DataArray) -> list[str]:
     """
     attrs = _attrs(field)
     found = []
-    for prefix in ("", "bank_", "basis_"):
+    for prefix in ("", "bank_", "basis_", "before_"):
         weights = str(attrs.get(f"{prefix}weights", ""))
         if attrs.get(f"{prefix}untrained") or weights.startswith("random"):
             found.append(f"UNTRAINED {weights}".strip())
