@@ -160,7 +160,9 @@ def plan_grid(stack: xr.DataTree, region: Region | None, resolution: int) -> Gri
     if as_number(resolution) not in STRIDES:
         raise EncoderError(f"resolution={shown(resolution)} m is not one of {STRIDES}.")
     if region is not None and not isinstance(region, Region):
-        raise StackError(f"region={region!r} is not a Region; make one with Region.around(...).")
+        raise StackError(
+            f"region={shown(region)} is not a Region; make one with Region.around(...)."
+        )
     resolution = int(resolution)
     lattice = Lattice.from_attrs(stack.attrs)
     region = region or region_of(stack)

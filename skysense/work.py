@@ -107,7 +107,9 @@ def begin(
     if progress is not None and not callable(progress):
         raise EncoderError(f"progress={shown(progress)} cannot be called; give a function.")
     if cancel is not None and not isinstance(cancel, threading.Event):
-        raise EncoderError(f"cancel={shown(cancel)} is not a threading.Event.")
+        raise EncoderError(
+            f"cancel={shown(cancel)} is not a threading.Event; make one, and set it to stop."
+        )
     FeatureStore.check(out)
     job, streamed = plan(stack, encoder, resolution, region, dates), out is not None
     size = batch_size or job.cost.batch(memory_gb, streamed=streamed)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from sentences import refused
+from sentences import ODD, refused
 from stacks import file_stack
 from test_streaming import lazy
 
@@ -14,7 +14,8 @@ from skysense.analysis import change, change_threshold, mean_sensitivity
 from skysense.dates import Dates
 from skysense.embedding import embed
 from skysense.encoders import load_encoder
-from skysense.errors import Cancelled, EncoderError, StackError
+from skysense.errors import Cancelled, EncoderError, SkySenseError, StackError
+from skysense.progressive import embed_steps
 from skysense.region import Region
 from skysense.sources import load_stack
 from skysense.subsets import change_control, sensitivity, uncertainty
@@ -285,3 +286,22 @@ def test_a_real_place_changes_more_between_seasons_than_between_halves_of_one(he
     limit = change_threshold(change_control(stack, tiny, dates=second, **options), 50)
     assert (moved > limit).mean() > 0.5
     assert any("Season mismatch" in note for note in moved.attrs["notes"])
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
+def test_odd_arguments_are_refused_in_a_sentence(tiny, stack, odd):
+    for call in (sensitivity, uncertainty, change_control, embed_steps):
+        refused(SkySenseError, call, odd, tiny)
+        refused(SkySenseError, call, stack, odd)
+        if odd is not None:
+            for name in ("region", "dates", "cancel", "cache", "resolution"):
+                refused(SkySenseError, call, stack, tiny, **{name: odd})
+        if odd is not None and not callable(odd):
+            refused(SkySenseError, call, stack, tiny, progress=odd)
+    refused(EncoderError, sensitivity, stack, tiny, drop=odd)
+    if odd is not None:
+        refused(EncoderError, embed_steps, stack, tiny, centre=odd)
+    if odd != 5:
+        refused(EncoderError, uncertainty, stack, tiny, splits=odd)
+        refused(EncoderError, uncertainty, stack, tiny, seed=odd)
+        refused(EncoderError, change_control, stack, tiny, seed=odd)

@@ -41,7 +41,7 @@ def faded(
     low, high = stretch(doubt) if ends is None else _rising(ends)
     values = _at(doubt, field)
     if not np.isfinite(values).any():
-        raise AnalysisError("The doubt is not known for any cell of the field: other places.")
+        raise AnalysisError("The doubt is known for no cell of the field: they show other places.")
     part = np.nan_to_num((values - low) / (high - low), nan=1.0)
     opacity = 1 - (1 - FAINTEST) * np.clip(part, 0, 1)
     found = field.assign_coords(opacity=(("y", "x"), opacity.astype(np.float32)))
@@ -83,7 +83,11 @@ def _at(field: xr.DataArray, like: xr.DataArray) -> np.ndarray:
     """Values (..., y, x) of a field at the cells of another, the nearest ones; NaN beyond it."""
     grid, other = geobox_of(field), geobox_of(like)
     if grid.crs != other.crs:
-        raise AnalysisError(f"One field is in {grid.crs}, the other in {other.crs}: other zones.")
+        zones = [f"EPSG:{each.crs.to_epsg()}" for each in (grid, other)]
+        raise AnalysisError(
+            f"One field is in {zones[0]} and the other in {zones[1]}: other zones. Make both for "
+            "the same region."
+        )
     index = []
     for axis in ("y", "x"):
         ours, theirs = (np.asarray(each[axis].values, float) for each in (field, like))

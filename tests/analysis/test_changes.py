@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from blobs import PROVENANCE, blobs, fields, on_ground
-from sentences import refused
+from sentences import ODD, refused
 
 from skysense.analysis import change, change_threshold, changed, distribution
+from skysense.checks import is_number
 from skysense.errors import AnalysisError
 
 AXES = np.eye(4, dtype=np.float32)
@@ -135,3 +136,20 @@ def test_a_control_in_other_units_is_refused():
     a = on_ground(np.ones((2, 2)), kind="continuous", units="m")
     b = on_ground(np.ones((2, 2)), kind="continuous", units="cosine distance")
     assert "cannot share an axis" in refused(AnalysisError, distribution, a, None, b)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
+def test_odd_arguments_are_refused_in_a_sentence(features, odd):
+    field = on_ground(np.full((2, 2), 0.5), kind="continuous")
+    for call in (changed, change_threshold, distribution):
+        refused(AnalysisError, call, odd, *([0.1] if call is changed else []))
+    refused(AnalysisError, change, odd, features)
+    refused(AnalysisError, change, features, odd)
+    if not (is_number(odd) and 0 <= odd <= 100):
+        refused(AnalysisError, change_threshold, field, odd)
+    if odd is not None:
+        refused(AnalysisError, distribution, field, control=odd)
+        if odd not in (5, -1, 2.5, 2**70):
+            refused(AnalysisError, distribution, field, odd)
+    if odd != 5:
+        refused(AnalysisError, distribution, field, bins=odd)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from blobs import on_ground
-from sentences import refused
+from sentences import ODD, refused
 
 from skysense.analysis import (
     assign,
@@ -143,3 +143,15 @@ def test_what_is_no_sensitivity_is_refused(sensitivity, features):
     refused(AnalysisError, mean_sensitivity, mean_sensitivity(sensitivity))
     refused(AnalysisError, mean_sensitivity, sensitivity * np.nan)
     refused(AnalysisError, mean_sensitivity, sensitivity, sensitivity)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
+def test_odd_arguments_are_refused_in_a_sentence(features, sensitivity, odd):
+    refused(AnalysisError, shuffled, odd)
+    refused(AnalysisError, novelty, features, odd)
+    refused(AnalysisError, novelty, odd, fit_prototypes(features, 2, epochs=1))
+    refused(AnalysisError, mean_sensitivity, odd)
+    if odd is not None:
+        refused(AnalysisError, mean_sensitivity, sensitivity, odd)
+    if odd != 5:
+        refused(AnalysisError, shuffled, features, odd)
