@@ -31,6 +31,7 @@ _HOMES = {
     "sensitivity": "subsets",
     "uncertainty": "subsets",
     "change_control": "subsets",
+    "attention": "attended",
     "fit_pca": "analysis",
     "pca": "analysis",
     "fit_umap": "analysis",

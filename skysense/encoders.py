@@ -228,6 +228,14 @@ class SkySenseEncoder:
             cell = torch.from_numpy(self.earth.cell_of(lon, lat))
         return self.model.fuse(dates, step=step, offset=(first, first), cell=cell)
 
+    @torch.inference_mode()
+    def attention(
+        self, dates: Mapping[str, DateFeatures], stride: int | None = None
+    ) -> Float[Tensor, "b t h w"]:
+        """How much fusion looks at each date, see `SkySense.attention`."""
+        step, first = _step(stride)
+        return self.model.attention(dates, step=step, offset=(first, first))
+
     def context(self, lon: np.ndarray, lat: np.ndarray) -> dict[str, str | int]:
         """What features of windows centred there must say, see `skysense.context.said_of`."""
         return said_of(self.model, lon, lat)

@@ -323,10 +323,8 @@ def _halves(stack: xr.DataTree, rng: np.random.Generator) -> tuple[Kept, Kept]:
     return one, other
 
 
-def _dropped(stack: xr.DataTree, drop: str) -> list[tuple[str, int | None, str]]:
-    """(sensor, date, name) of each thing to leave out; names are unique."""
-    if drop == "sensor":
-        return [(key, None, SENSORS[key].title) for key in sensors_of(stack)]
+def named_dates(stack: xr.DataTree) -> list[tuple[str, int, str]]:
+    """(sensor, index, name) of each date, sensor by sensor; names are unique."""
     found, seen = [], dict[str, int]()
     for key in sensors_of(stack):
         for i, day in enumerate(days_of(stack[key].to_dataset())):
@@ -334,6 +332,13 @@ def _dropped(stack: xr.DataTree, drop: str) -> list[tuple[str, int | None, str]]
             seen[name] = count = seen.get(name, 0) + 1
             found.append((key, i, name if count == 1 else f"{name} ({count})"))
     return found
+
+
+def _dropped(stack: xr.DataTree, drop: str) -> Sequence[tuple[str, int | None, str]]:
+    """(sensor, date, name) of each thing to leave out."""
+    if drop == "sensor":
+        return [(key, None, SENSORS[key].title) for key in sensors_of(stack)]
+    return named_dates(stack)
 
 
 def _check_drops(stack: xr.DataTree, drop: str) -> None:
