@@ -49,9 +49,10 @@ def attention(
         cache: As for `embed`.
 
     Returns:
-        (date, y, x) share of the attention, 0..1, mean over the heads; 0 for a date that saw
+        (attended, y, x) share of the attention, 0..1, mean over the heads; 0 for a date that saw
         nothing there, NaN where none did. What is missing from 1 the token gives itself.
-        Coordinates along `date`: its name, `sensor` (key) and `day`. One layer is a field.
+        Coordinates along `attended`: the name of the date,
+        `sensor` (key) and `date` (ISO day or `unknown`). One layer is a field.
 
     Raises:
         EncoderError: For an encoder without attention; else as `embed`.
@@ -82,10 +83,10 @@ def attention(
         if progress is not None:
             progress(*step)
     found = store.finish(work.attrs(read))
-    found.attrs |= {"kind": "continuous", "long_name": "attention to one date", "units": "share"}
-    found = found.rename(feature="date").drop_vars("date")
+    found.attrs |= {"kind": "continuous", "long_name": "attention", "units": "share"}
+    found = found.rename(feature="attended").drop_vars("attended")
     return found.rename(None).assign_coords(
-        date=[name for _, _, name in names],
-        sensor=("date", [sensor for sensor, _, _ in names]),
-        day=("date", [days_of(read[sensor].to_dataset())[i] for sensor, i, _ in names]),
+        attended=[name for _, _, name in names],
+        sensor=("attended", [sensor for sensor, _, _ in names]),
+        date=("attended", [days_of(read[sensor].to_dataset())[i] for sensor, i, _ in names]),
     )

@@ -97,7 +97,7 @@ def sensitivity(
     every = _every(read)
     pairs = [(every, _without(every, sensor, date)) for sensor, date, _ in dropped]
     found, attrs = _distances(work, read, pairs, progress, cancel, cache)
-    attrs |= {"long_name": f"sensitivity to one {drop}"}
+    attrs |= {"long_name": "sensitivity"}
     coords = {
         "dropped": [name for _, _, name in dropped],
         "sensor": ("dropped", [sensor for sensor, _, _ in dropped]),

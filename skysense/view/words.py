@@ -17,8 +17,11 @@ def title(field: xr.DataArray) -> str:
     name = str(attrs.get("long_name") or field.name or attrs.get("kind", "field"))
     if attrs.get("target"):
         name += f" to {attrs['target']}"
+    for axis, words in (("dropped", "without"), ("attended", "of")):
+        if axis in field.coords and not field[axis].ndim:
+            name += f": {words} {field[axis].item()}"
     if attrs.get("faded_by"):
-        name += f"; opaque = certain ({attrs['faded_by']})"
+        name += "; opaque = certain"
     return name
 
 
@@ -87,6 +90,8 @@ def _parts(attrs: Mapping[str, Any]) -> list[str]:
             parts.append(f"{len(days)} {SENSORS[key].title} {noun}")
         elif key in list(attrs.get("sensors", [])):
             parts.append(SENSORS[key].title)
+    if attrs.get("faded_by"):
+        parts.append(f"fainter where there is more {attrs['faded_by']}")
     if attrs.get("date"):
         parts.append(str(attrs["date"]))
     missing = list(attrs.get("missing_bands", []))

@@ -59,7 +59,8 @@ def test_the_legend_says_what_opaque_means(groups, doubt):
     faded = view.faded(groups, doubt)
     assert view.legend(faded)[:4] == view.legend(groups)
     assert [text for text, _ in view.legend(faded)[4:]] == ["opaque = certain", "faint = uncertain"]
-    assert view.title(faded).endswith("opaque = certain (disagreement)")
+    assert view.title(faded).endswith("; opaque = certain")
+    assert "fainter where there is more disagreement" in view.caption(faded)
 
 
 def test_every_kind_of_picture_shows_it(groups, doubt):

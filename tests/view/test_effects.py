@@ -27,7 +27,7 @@ def texts(figure):
 def found():
     values = np.random.default_rng(0).uniform(0.01, 0.2, (3, 6, 6))
     first = on_ground(values[0], kind="continuous", units="cosine distance",
-                      long_name="sensitivity to one date")  # fmt: skip
+                      long_name="sensitivity")  # fmt: skip
     layers = xr.concat([first.copy(data=v) for v in values.astype("f4")], "dropped")
     return layers.assign_coords(
         dropped=["Sentinel-2 2018-05-01", "Sentinel-2 2018-06-01", "Sentinel-1 2018-05-02"],
@@ -65,14 +65,14 @@ def test_by_class_there_is_a_table_of_colours(by_class):
 
 def test_one_layer_is_a_map(found):
     assert view.colours(found[0]).shape == (6, 6, 4)
-    assert "sensitivity to one date" in view.title(found[0])
+    assert view.title(found[0]) == "sensitivity: without Sentinel-2 2018-05-01"
 
 
 def test_figures_hold_bars_tables_and_distributions(found, by_class, tmp_path):
     counts = distribution(found[0], 0.1, found[1])
     figure = view.figure(mean_sensitivity(found), by_class, counts, found[2])
     words = texts(figure)
-    for text in ("Sentinel-1", "maize", "control", "threshold", "mean sensitivity to one date"):
+    for text in ("Sentinel-1", "maize", "control", "threshold", "mean sensitivity"):
         assert text in words
     figure.savefig(tmp_path / "figure.png")
 
