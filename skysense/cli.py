@@ -323,11 +323,13 @@ def _dates(text: str) -> Any:
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
         try:
-            values[name] = kinds[name](value)
+            several = kinds[name] is tuple
+            values[name] = tuple(value.split("+")) if several else kinds[name](value)
         except (KeyError, ValueError) as error:
             raise StackError(
-                f"--dates {text}: {part!r} is none of s2=N, s1=N, hr=N, first=DAY, last=DAY and "
-                "clear=SHARE. Join some of them by commas, or give --dates all."
+                f"--dates {text}: {part!r} is none of s2=N, s1=N, hr=N, first=DAY, last=DAY, "
+                "clear=SHARE and without=SENSOR DAY+SENSOR DAY. Join some of them by commas, or give "
+                "--dates all."
             ) from error
     return Dates(**values)
 

@@ -9,6 +9,7 @@ rectangle that was drawn.
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,25 @@ from skysense.checks import number, shown, whole
 from skysense.errors import StackError
 from skysense.sensors import SENSORS
 from skysense.stack import check_stack, sensors_of
+
+
+def _check_without(dates: Any) -> None:
+    """Raise `StackError` unless these are sensors and days."""
+    if not isinstance(dates, tuple | list):
+        raise StackError(
+            f"without={shown(dates)} is not a list of dates such as ['s2 2021-05-01']; give one."
+        )
+    for each in dates:
+        sensor, _, day = each.partition(" ") if isinstance(each, str) else ("", "", "")
+        try:
+            good = sensor in SENSORS and bool(dt.date.fromisoformat(day))
+        except ValueError:
+            good = day == "unknown" and sensor in SENSORS
+        if not good:
+            raise StackError(
+                f"without: {shown(each)} is not a sensor ({', '.join(SENSORS)}) and an ISO day, such "
+                "as 's2 2021-05-01'."
+            )
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,8 @@ class Dates:
     """Latest ISO day, included; empty for no limit."""
     clear: float = 0.05
     """Sentinel-2 dates with a smaller usable share are left out, 0..1."""
+    without: tuple[str, ...] = ()
+    """Dates left out by hand, as sensor and ISO day: `s2 2021-05-01`. Others take their places."""
 
     def __post_init__(self) -> None:
         for name in ("s2", "s1", "hr"):
@@ -46,12 +68,15 @@ class Dates:
                     f"{shown(day)} is not an ISO day such as '2023-06-30'; leave it empty for no "
                     "limit."
                 ) from error
+        _check_without(self.without)
+        object.__setattr__(self, "without", tuple(self.without))
 
     def sentence(self) -> str:
         """The rule in words, for the screen."""
         return (
             f"up to {self.s2} of the clearest Sentinel-2 dates spread over the period, "
             f"{self.s1} Sentinel-1 dates of one orbit direction, {self.hr} high-resolution image"
+            + (f", without {', '.join(self.without)}" if self.without else "")
         )
 
 
@@ -175,6 +200,12 @@ def summary(tree: xr.DataTree) -> StackSummary:
     return StackSummary(dates, clear, shapes, resolution, size)
 
 
+def _by_hand(key: str, group: xr.Dataset, rule: Dates) -> np.ndarray:
+    """(time,) bool: which dates somebody left out."""
+    names = [f"{key} {'unknown' if np.isnat(t) else str(t)[:10]}" for t in group["time"].values]
+    return np.isin(names, list(rule.without))
+
+
 def _rule(rule: Dates | None) -> Dates:
     if rule is not None and not isinstance(rule, Dates):
         raise StackError(
@@ -186,11 +217,11 @@ def _rule(rule: Dates | None) -> Dates:
 
 def _choose(key: str, group: xr.Dataset, rule: Dates) -> tuple[np.ndarray, str]:
     """Indices of the dates to use, in order, and a warning for the user."""
-    inside = np.flatnonzero(_within(group, rule))
+    inside, out = np.flatnonzero(_within(group, rule)), _by_hand(key, group, rule)
     if key == "s2":
         clear = np.nan_to_num(group["clear"].values[inside], nan=1.0)
         inside, clear = inside[clear >= rule.clear], clear[clear >= rule.clear]
-        chosen = _spread(group["time"].values[inside], clear, rule.s2)
+        chosen = _spread(group["time"].values[inside], clear, rule.s2, out[inside])
         levels = sorted(set(group["level"].values[inside[chosen]].tolist()) - {""})
         return inside[chosen], f"levels {' and '.join(levels)} are mixed." if len(
             levels
@@ -201,7 +232,8 @@ def _choose(key: str, group: xr.Dataset, rule: Dates) -> tuple[np.ndarray, str]:
         kinds = sorted(set(group["backscatter"].values[same].tolist()) - {""})
         warning = f"{' and '.join(kinds)} are mixed." if len(kinds) > 1 else ""
         times = group["time"].values[same]
-        return same[_spread(times, np.ones(len(same)), rule.s1)], warning
+        return same[_spread(times, np.ones(len(same)), rule.s1, out[same])], warning
+    inside = inside[~out[inside]]
     dated = ~np.isnat(group["time"].values[inside])
     newest_last = np.concatenate([inside[~dated], inside[dated]])
     return np.sort(newest_last[::-1][: rule.hr]), ""
@@ -223,10 +255,13 @@ def _main_direction(group: xr.Dataset) -> str:
     return str(counts.sort_index().idxmax()) if len(counts) else ""
 
 
-def _spread(times: np.ndarray, clear: np.ndarray, count: int) -> np.ndarray:
-    """Indices of `count` dates: the clearest of each equal part of the period, then the clearest."""
-    if len(times) <= count:
-        return np.arange(len(times))
+def _spread(times: np.ndarray, clear: np.ndarray, count: int, out: np.ndarray) -> np.ndarray:
+    """Indices of `count` dates: the clearest of each equal part of the period, then the clearest.
+
+    Those in `out` are not chosen, but count for the parts: without one the others stay.
+    """
+    if (~out).sum() <= count:
+        return np.flatnonzero(~out)
     if count == 0:
         return np.arange(0)
     days = times.astype("datetime64[s]").astype(float)
@@ -235,6 +270,7 @@ def _spread(times: np.ndarray, clear: np.ndarray, count: int) -> np.ndarray:
     span = max(known.max() - known.min(), 1.0)
     part = np.minimum((known - known.min()) / span * count, count - 1).astype(int)
     order = np.lexsort((known, -clear))  # clearest first, earliest among equals
+    order = order[~out[order]]
     first_of_part: dict[int, int] = {}
     for i in order:
         first_of_part.setdefault(int(part[i]), int(i))
@@ -246,6 +282,8 @@ def _spread(times: np.ndarray, clear: np.ndarray, count: int) -> np.ndarray:
 def _reason(key: str, group: xr.Dataset, i: int, rule: Dates, direction: str) -> str:
     if not _within(group, rule)[i]:
         return "outside the period"
+    if _by_hand(key, group, rule)[i]:
+        return "left out by hand"
     if key == "s2" and float(group["clear"][i]) < rule.clear:
         return f"only {float(group['clear'][i]):.0%} usable"
     if key == "s1" and str(group["orbit_direction"][i].values) != direction:

@@ -6,6 +6,7 @@ baseline here has no weights at all: it is the honest null model to hold beside 
 
 import math
 import numbers
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +21,7 @@ from skysense.checks import choice, seed_of, shown
 from skysense.context import NO_BANK, bank_of, earth_of, queries_of, said_of
 from skysense.errors import EncoderError
 from skysense.model import SkySense
+from skysense.model.inputs import DateFeatures
 from skysense.model.precision import choose_dtype
 from skysense.region import Region
 from skysense.sensors import CELL, SENSORS, TOKEN
@@ -185,20 +187,57 @@ class SkySenseEncoder:
     @torch.inference_mode()
     def __call__(self, batch: Batch, stride: int | None = None) -> Float[Tensor, "b dim h w"]:
         """See `Encoder`."""
-        step, first = _step(stride)
+        _step(stride)
+        return self.fuse(self.encode(batch), batch.lonlat, stride)
+
+    @torch.inference_mode()
+    def encode(self, batch: Batch) -> dict[str, DateFeatures]:
+        """Each date by itself, the costly half: `fuse` of what this gives is a call.
+
+        Keep it to fuse another choice of dates, or another spacing.
+
+        Raises:
+            EncoderError: If the batch has none of the encoder's sensors.
+        """
         batch = batch.to(self.device).only(self.sensors)
         if not batch.sensors:
             raise EncoderError(f"{self.name} reads {self.sensors}, of which the batch has none.")
-        inputs = {}
+        dates = {}
         for key, each in batch.sensors.items():
             pixels, valid = normalised(batch, key)
             tokens = token_validity(key, valid)
-            inputs[key] = (pixels.to(self.dtype), tokens, each.doy)
+            values = self.model.encode_dates(key, pixels.to(self.dtype), tokens)
+            dates[key] = DateFeatures(values, tokens, each.doy)
+        return dates
+
+    @torch.inference_mode()
+    def fuse(
+        self,
+        dates: Mapping[str, DateFeatures],
+        lonlat: Float[Tensor, "b 2"],
+        stride: int | None = None,
+    ) -> Float[Tensor, "b dim h w"]:
+        """Features of encoded dates; see `Encoder`.
+
+        Args:
+            dates: By sensor, from `encode`, or some of those dates.
+            lonlat: Window centres, degrees.
+            stride: 10, 20 or 40 m; the finest if None.
+        """
+        step, first = _step(stride)
         cell = None
         if self.earth is not None:
-            lon, lat = batch.lonlat.double().cpu().numpy().T
+            lon, lat = lonlat.double().cpu().numpy().T
             cell = torch.from_numpy(self.earth.cell_of(lon, lat))
-        return self.model(inputs, step=step, offset=(first, first), cell=cell)
+        return self.model.fuse(dates, step=step, offset=(first, first), cell=cell)
+
+    @torch.inference_mode()
+    def attention(
+        self, dates: Mapping[str, DateFeatures], stride: int | None = None
+    ) -> Float[Tensor, "b t h w"]:
+        """How much fusion looks at each date, see `SkySense.attention`."""
+        step, first = _step(stride)
+        return self.model.attention(dates, step=step, offset=(first, first))
 
     def context(self, lon: np.ndarray, lat: np.ndarray) -> dict[str, str | int]:
         """What features of windows centred there must say, see `skysense.context.said_of`."""

@@ -132,7 +132,9 @@ class FeatureStore:
     def begin_again(self, lost: Lost) -> None:
         """Forget what is done, as it used dates that cannot be read everywhere, and record those."""
         self.done, self.remarks, self.lost = set(), set(), lost
-        if self.path is not None:
+        if self.path is None:
+            self.array[:] = np.nan
+        else:
             lines = [
                 json.dumps([k, i, why]) for k, dates in lost.items() for i, why in dates.items()
             ]
@@ -140,15 +142,27 @@ class FeatureStore:
             (_partial(self.path) / "remarks.txt").unlink(missing_ok=True)
             _sync(_partial(self.path) / "lost.txt", "".join(f"{line}\n" for line in lines))
 
+    def so_far(self, attrs: dict[str, Any], unfinished: float) -> xr.DataArray:
+        """What is there of features in memory, NaN where nothing was made yet.
+
+        Args:
+            attrs: How they are made.
+            unfinished: Share of the work still to do, 0..1; what they say of themselves. With 0
+                they say nothing, as features that are whole.
+        """
+        notes = [*attrs.get("notes", []), *sorted(self.remarks)]
+        said = {"unfinished": round(unfinished, 4)} if unfinished else {}
+        return _labelled(self.array, self.geobox, {**attrs, "notes": notes, **said})
+
     def finish(self, attrs: dict[str, Any]) -> xr.DataArray:
         """The features, whole; a streamed store gets its final name only now.
 
         Args:
             attrs: How they were made, which may say more than was known at the beginning.
         """
-        attrs = {**attrs, "notes": [*attrs.get("notes", []), *sorted(self.remarks)]}
         if self.path is None:
-            return _labelled(self.array, self.geobox, attrs)
+            return self.so_far(attrs, 0)
+        attrs = {**attrs, "notes": [*attrs.get("notes", []), *sorted(self.remarks)]}
         for name in self.attrs.keys() - attrs.keys():
             del self.array.attrs[name]
         self.array.attrs.update(attrs)

@@ -116,6 +116,14 @@ def test_all_dates_can_be_asked_for(tmp_path):
     assert counts == [20, 23]
 
 
+def test_dates_can_be_left_out_by_hand(tmp_path):
+    stack = save_stack(file_stack(80, 80, ("s2",)), tmp_path / "s.zarr")
+    rule = "s2=3,without=s2 2023-03-01+s2 2023-04-12"
+    skysense("embed", stack, "--encoder", "spectral", "--out", tmp_path / "f.zarr", "--dates", rule)
+    features = xr.open_zarr(tmp_path / "f.zarr", consolidated=False)["features"]
+    assert features.attrs["dates_s2"] == ["2023-03-22", "2023-05-03"]
+
+
 def test_one_scene_of_a_recipe_is_embedded(shared, tmp_path):
     recipe = Path(__file__).parent / "recipes/us-newyork-hro.toml"
     options = ["--encoder", "spectral", "--resolution", 40]

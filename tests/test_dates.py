@@ -226,3 +226,40 @@ def test_a_period_without_dates_is_refused_with_the_rule():
     tree = stack(s2=group("s2", days_of_year(3)))
     with pytest.raises(StackError, match=r"from 2024-01-01 to the end.*Widen the period"):
         choose_dates(tree, Dates(first="2024-01-01"))
+
+
+def test_a_date_left_out_by_hand_is_replaced_and_the_others_stay():
+    clear = np.random.default_rng(0).uniform(0.2, 1, 40)
+    days = days_of_year(40)
+    tree = stack(s2=group("s2", days, clear=clear))
+    before = used(choose_dates(tree, Dates(s2=10)), "s2")
+    for gone in before:
+        rule = Dates(s2=10, without=(f"s2 {days[gone]:%Y-%m-%d}",))
+        after = used(choose_dates(tree, rule), "s2")
+        assert len(after) == 10
+        assert set(before) - set(after) == {gone}
+
+
+def test_dates_left_out_by_hand_say_so_on_the_rail():
+    tree = stack(
+        s2=group("s2", days_of_year(3), clear=[1, 1, 1]),
+        s1=group("s1", days_of_year(2), orbit_direction=["ascending"] * 2),
+    )
+    rule = Dates(without=["s2 2023-01-06", "s1 2023-01-01"])
+    reasons = [(a.sensor, a.day) for a in acquisitions(tree, rule) if not a.used]
+    assert reasons == [("s2", "2023-01-06"), ("s1", "2023-01-01")]
+    assert {a.reason for a in acquisitions(tree, rule)} == {"", "left out by hand"}
+    assert rule.sentence().endswith("without s2 2023-01-06, s1 2023-01-01")
+
+
+def test_without_its_newest_image_high_resolution_is_the_one_before():
+    tree = stack(hr=group("hr", days_of_year(3)))
+    assert used(choose_dates(tree, Dates(without=("hr 2023-01-11",))), "hr") == [1]
+
+
+@pytest.mark.parametrize(
+    "odd", [5, "s2 2023-01-01", ["s3 2023-01-01"], ["s2"], [5], ["s2 x"], None]
+)
+def test_what_is_no_date_to_leave_out_is_refused(odd):
+    with pytest.raises(StackError, match="without"):
+        Dates(without=odd)

@@ -4,8 +4,17 @@ Every function takes features (feature, y, x) with NaN where nothing was seen, a
 on the same grid that carry the features' provenance.
 """
 
+from skysense.analysis.changes import (
+    Distribution,
+    change,
+    change_threshold,
+    changed,
+    distribution,
+)
 from skysense.analysis.comparison import Comparison, compare
+from skysense.analysis.doubt import novelty, shuffled
 from skysense.analysis.groups import cluster
+from skysense.analysis.influence import mean_sensitivity
 from skysense.analysis.labels import label_field, training_points
 from skysense.analysis.prototypes import assign, fit_prototypes, sinkhorn, usage
 from skysense.analysis.reduce import Projection, fit_pca, fit_umap, open_projection, pca, umap
@@ -16,19 +25,27 @@ from skysense.analysis.segmentation import classes, segment
 __all__ = [
     "Agreement",
     "Comparison",
+    "Distribution",
     "Projection",
     "agreement",
     "assign",
+    "change",
+    "change_threshold",
+    "changed",
     "classes",
     "cluster",
     "compare",
+    "distribution",
     "fit_pca",
     "fit_prototypes",
     "fit_umap",
     "label_field",
+    "mean_sensitivity",
+    "novelty",
     "open_projection",
     "pca",
     "segment",
+    "shuffled",
     "similarity",
     "sinkhorn",
     "training_points",

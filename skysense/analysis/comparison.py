@@ -258,16 +258,30 @@ def _notes(places: Mapping[str, xr.DataArray], counts: Mapping[str, np.ndarray])
         if len(c) < 2
     ]
     for a, b in itertools.combinations(places, 2):
-        days = season_gap(places[a], places[b])
-        if days >= 15:
-            notes.append(f"Season mismatch: {a} and {b} were seen {days:.0f} days apart.")
-        kinds = [frozenset(places[name].attrs.get("sensors", ())) for name in (a, b)]
-        if kinds[0] != kinds[1]:
-            notes.append(f"{a} and {b} were seen by different sensors.")
-        lacks = [set(places[name].attrs.get("missing_bands", ())) for name in (a, b)]
-        if lacks[0] != lacks[1]:
-            bands = ", ".join(sorted(lacks[0] ^ lacks[1]))
-            notes.append(f"Only one of {a} and {b} has {bands}; part of the distance may be that.")
+        notes += mismatches(a, places[a], b, places[b])
+    return notes
+
+
+def mismatches(a: str, features: xr.DataArray, b: str, other: xr.DataArray) -> list[str]:
+    """What sets two features apart that is not the ground: season, sensors, bands.
+
+    Args:
+        a: What the first are called in the sentences.
+        features: (feature, y, x).
+        b: What the second are called.
+        other: (feature, y, x).
+    """
+    notes = []
+    days = season_gap(features, other)
+    if days >= 15:
+        notes.append(f"Season mismatch: {a} and {b} were seen {days:.0f} days apart.")
+    kinds = [frozenset(each.attrs.get("sensors", ())) for each in (features, other)]
+    if kinds[0] != kinds[1]:
+        notes.append(f"{a} and {b} were seen by different sensors.")
+    lacks = [set(each.attrs.get("missing_bands", ())) for each in (features, other)]
+    if lacks[0] != lacks[1]:
+        bands = ", ".join(sorted(lacks[0] ^ lacks[1]))
+        notes.append(f"Only one of {a} and {b} has {bands}; part of the distance may be that.")
     return notes
 
 

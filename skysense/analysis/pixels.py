@@ -35,6 +35,8 @@ PROVENANCE = (
     "synthetic",
     "untrained",
     "approximate",
+    "shuffled",
+    "unfinished",
     "resolution",
     "device",
     "dtype",

@@ -14,9 +14,10 @@ import xarray as xr
 from skysense.analysis import label_field
 from skysense.batch import Batch
 from skysense.dates import choose_dates
-from skysense.embedding import embed, plan_grid
+from skysense.embedding import embed
 from skysense.encoders import Encoder
 from skysense.errors import AnalysisError
+from skysense.plan import plan_grid
 from skysense.stack import sensors_of
 
 BLOCK = 160.0

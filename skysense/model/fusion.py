@@ -92,6 +92,29 @@ class FusionTransformer(nn.Module):
             x = layer(x, valid)
         return self.layers[-1].first(x, valid)[:, 0]
 
+    def attention(self, tokens: Float[Tensor, "n s c"]) -> Float[Tensor, "n s1"]:
+        """What the extra token attends to in the last layer, itself first, mean over the heads.
+
+        Args:
+            tokens: Already projected, as for `run`.
+
+        Returns:
+            Shares that sum to 1.
+
+        Raises:
+            EncoderError: The configuration has no class token.
+        """
+        if not self.config.cls_token:
+            raise EncoderError(
+                "This fusion transformer has no class token (cls_token=False), so nothing attends to "
+                "the dates on behalf of all of them."
+            )
+        x, _ = self._with_cls(tokens, None)
+        for layer in self.layers[:-1]:
+            x = layer(x)
+        last = self.layers[-1]
+        return last.attn.first_weights(last.ln1(x))
+
     def levels(
         self, tokens: Float[Tensor, "n s i"], valid: Bool[Tensor, "n s"] | None = None
     ) -> list[Tensor]:

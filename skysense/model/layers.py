@@ -138,6 +138,13 @@ class Attention(nn.Module):
         k, v = F.linear(x, w[c:], b[c:]).view(n, s, 2, self.heads, d).unbind(2)
         return self._attend(q, k, v, valid)
 
+    def first_weights(self, x: Float[Tensor, "n s c"]) -> Float[Tensor, "n s"]:
+        """Where the first token looks, mean over the heads; rows sum to 1."""
+        n, s, c = x.shape
+        q, k, _ = self.qkv(x).view(n, s, 3, self.heads, c // self.heads).unbind(2)  # n s h d
+        scores = torch.einsum("nhd,nshd->nhs", q[:, 0], k) * (c // self.heads) ** -0.5
+        return scores.softmax(-1).mean(1)
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         mask = None if valid is None else valid[:, None, None, :]  # n 1 1 s
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # n h s d

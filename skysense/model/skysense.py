@@ -1,6 +1,6 @@
 """The composition: encode every date of every sensor, then fuse the dates at each place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -157,36 +157,16 @@ class SkySense(nn.Module):
         With `at`, row-major indices of 10 m cells of each window, only these are fused, whatever
         `step` says, and the result is `(b, dim, n, 1)`.
         """
-        if self.fusion is None:
-            raise EncoderError(
-                f"The model {self.config.name!r} has no fusion part (it has "
-                f"{', '.join(self.config.parts)}); use encode_dates for single dates."
-            )
-        features = {s: DateFeatures(*features[s]) for s in _ordered(features)}
-        check_features(self.config, features)
+        features = self._checked(features)
         lattice = lattice_of(features, step, offset) if at is None else places_of(features, at)
         valid = {s: lattice.pick(s, features[s].valid) for s in features}  # N t
-        seen = torch.cat(list(valid.values()), dim=1)  # N T
-        counts = seen.sum(1)
-        device = seen.device
-        # Places with equally many dates run together, so that no token is ever padding; within
-        # them, places at the same sub-position of their 40 m token share one projection.
-        order = (counts * 16 + lattice.phase).argsort(stable=True)
-        sorted_counts = counts[order]
-        order = order[int((sorted_counts == 0).sum()) :]
-        folded: dict[tuple[str, int], Any] = {}
-        parts = []
-        limit = self._max_tokens(max_tokens)
-        for count, number in zip(
-            *[x.tolist() for x in counts[order].unique_consecutive(return_counts=True)],
-            strict=True,
-        ):
-            places, order = order[:number], order[number:]
-            for chunk in places.split(max(1, limit // (count + 1))):
-                tokens = self._sequences(features, valid, lattice, chunk, count, folded)
-                parts.append((chunk, self.fusion.run(tokens)))
+        counts = sum(each.sum(1) for each in valid.values())
+        parts = [
+            (chunk, self.fusion.run(tokens))
+            for chunk, tokens in self._by_count(features, valid, lattice, max_tokens)
+        ]
         fused = torch.full(
-            (len(seen), self.config.fusion.dim), torch.nan, dtype=self.dtype, device=device
+            (len(counts), self.config.fusion.dim), torch.nan, dtype=self.dtype, device=counts.device
         )
         if parts:
             rows = torch.cat([c for c, _ in parts])
@@ -194,6 +174,81 @@ class SkySense(nn.Module):
             fused = fused.index_put((rows,), values.to(fused.dtype))
         fused = fused.view(*lattice.shape, -1).permute(0, 3, 1, 2)
         return self._with_context(fused, cell, bank)
+
+    @torch.no_grad()
+    def attention(
+        self,
+        features: Mapping[str, tuple[Tensor, Tensor, Tensor]],
+        *,
+        step: int = 1,
+        offset: tuple[int, int] = (0, 0),
+        max_tokens: int | None = None,
+    ) -> Float[Tensor, "b t rows columns"]:
+        """How much the extra token looks at each date in the last layer, mean over the heads.
+
+        A look inside, no explanation: earlier layers have mixed the dates already. `fuse` neither
+        uses nor changes it.
+
+        Args:
+            features: As for `fuse`, as are the others.
+            step: 1, 2 or 4.
+            offset: (row, column).
+            max_tokens: Tokens in flight at once.
+
+        Returns:
+            (b, dates, rows, columns), the dates of all sensors one after the other in the order of
+            `config.sensors`: 0..1, 0 for an invalid date, NaN where none is valid. What is missing
+            from 1 is what the extra token gives itself.
+
+        Raises:
+            EncoderError: As `fuse`.
+        """
+        features = self._checked(features)
+        lattice = lattice_of(features, step, offset)
+        valid = {s: lattice.pick(s, features[s].valid) for s in features}
+        seen = torch.cat(list(valid.values()), dim=1)  # N T, a sequence holds its dates so ordered
+        weights = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
+        weights[~seen.any(1)] = torch.nan
+        for chunk, tokens in self._by_count(features, valid, lattice, max_tokens):
+            part = weights[chunk]
+            part[seen[chunk]] = self.fusion.attention(tokens)[:, 1:].flatten().to(part.dtype)
+            weights[chunk] = part
+        return weights.view(*lattice.shape, -1).permute(0, 3, 1, 2)
+
+    def _checked(self, features: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
+        """Encoded dates that this model can fuse, in the order of the sequence."""
+        if self.fusion is None:
+            raise EncoderError(
+                f"The model {self.config.name!r} has no fusion part (it has "
+                f"{', '.join(self.config.parts)}); use encode_dates for single dates."
+            )
+        features = {s: DateFeatures(*features[s]) for s in _ordered(features)}
+        check_features(self.config, features)
+        return features
+
+    def _by_count(
+        self,
+        features: dict[str, DateFeatures],
+        valid: dict[str, Tensor],
+        lattice: Lattice,
+        max_tokens: int | None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Places and their projected sequences, of as many dates each, a bounded number at once."""
+        counts = sum(each.sum(1) for each in valid.values())
+        # Places with equally many dates run together, so that no token is ever padding; within
+        # them, places at the same sub-position of their 40 m token share one projection.
+        order = (counts * 16 + lattice.phase).argsort(stable=True)
+        sorted_counts = counts[order]
+        order = order[int((sorted_counts == 0).sum()) :]
+        folded: dict[tuple[str, int], Any] = {}
+        limit = self._max_tokens(max_tokens)
+        for count, number in zip(
+            *[x.tolist() for x in counts[order].unique_consecutive(return_counts=True)],
+            strict=True,
+        ):
+            places, order = order[:number], order[number:]
+            for chunk in places.split(max(1, limit // (count + 1))):
+                yield chunk, self._sequences(features, valid, lattice, chunk, count, folded)
 
     def _sequences(
         self,

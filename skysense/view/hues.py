@@ -35,6 +35,9 @@ USED = "#0072b2"
 LEFT_OUT = "#bdbdbd"
 """Dates that were used, and dates that were not."""
 
+SENSOR = {"hr": "#cc79a7", "s2": "#009e73", "s1": "#e69f00"}
+"""Bars of sensors, where each has its colour."""
+
 RAMPS = {"continuous": "batlow", "diverging": "vik"}
 
 

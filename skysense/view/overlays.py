@@ -20,7 +20,7 @@ from rasterio.warp import reproject, transform_bounds
 from skysense.analysis.pixels import geobox_of
 from skysense.checks import whole
 from skysense.errors import AnalysisError
-from skysense.view.paint import check_field, colours, indexed
+from skysense.view.paint import check_field, colours, indexed, many_coloured
 from skysense.view.png import encode_indexed, encode_rgba
 
 LIMIT = 1024
@@ -65,7 +65,7 @@ def overlay(field: xr.DataArray, limit: int = LIMIT) -> Overlay:
     check_field(field)
     limit = whole("limit", limit, 16, 4096, AnalysisError)
     cells, bounds = _cells(geobox_of(field), limit)
-    if field.attrs["kind"] == "rgb" or "class" in field.dims:
+    if many_coloured(field):
         # one 32-bit number per pixel is looked up five times faster than four bytes
         pixels = np.append(colours(field).reshape(-1, 4).view(np.uint32), np.uint32(0))
         picture = pixels[cells].view(np.uint8).reshape(*cells.shape, 4)

@@ -13,6 +13,12 @@ STEPS = 255
 
 LEGEND_STOPS = 5
 
+FAINTEST = 0.15
+"""Opacity of what is least certain: still seen to be there."""
+
+CERTAIN = (("opaque = certain", "#404040"), ("faint = uncertain", "#d9d9d9"))
+"""Legend of a field that is drawn fainter where it is less certain."""
+
 
 def colours(field: xr.DataArray) -> np.ndarray:
     """The colour of every pixel.
@@ -20,6 +26,7 @@ def colours(field: xr.DataArray) -> np.ndarray:
     Args:
         field: (y, x), or (3, y, x) of kind `rgb`, or the (class, y, x) probabilities of `segment`,
             which are drawn in the colour of the likeliest class, fainter where it is less sure.
+            With the coordinate `opacity` (y, x), 0..1, any of them is as faint as that says.
 
     Returns:
         (y, x, 4) uint8 red, green, blue, opacity; transparent where there is nothing.
@@ -29,11 +36,21 @@ def colours(field: xr.DataArray) -> np.ndarray:
     """
     check_field(field)
     if field.attrs["kind"] == "rgb":
-        return _rgb(field)
-    if "class" in field.dims:
-        return _probabilities(field)
-    index, table = indexed(field)
-    return table[index]
+        pixels = _rgb(field)
+    elif "class" in field.dims:
+        pixels = _probabilities(field)
+    else:
+        index, table = indexed(field)
+        pixels = table[index]
+    if "opacity" in field.coords:
+        opacity = np.nan_to_num(field["opacity"].values, nan=FAINTEST)
+        pixels[..., 3] = np.rint(pixels[..., 3] * np.clip(opacity, 0, 1))
+    return pixels
+
+
+def many_coloured(field: xr.DataArray) -> bool:
+    """True if a field has more colours than an indexed picture holds."""
+    return field.attrs["kind"] == "rgb" or "class" in field.dims or "opacity" in field.coords
 
 
 def indexed(field: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,12 +105,17 @@ def legend(field: xr.DataArray) -> list[tuple[str, str]]:
 
     Returns:
         (text, `#rrggbb`) pairs: one per category that a categorical field has; five steps from low
-        to high for a continuous one; the three components for a colour picture.
+        to high for a continuous one; the three components for a colour picture. Two more say what
+        faintness means, if the field is drawn fainter where it is less certain.
 
     Raises:
         AnalysisError: If the field has no known kind.
     """
     check_field(field)
+    return _entries(field) + (list(CERTAIN) if "opacity" in field.coords else [])
+
+
+def _entries(field: xr.DataArray) -> list[tuple[str, str]]:
     kind = field.attrs["kind"]
     if kind == "categorical" or "class" in field.dims:
         names = field.attrs["categories"]

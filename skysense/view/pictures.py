@@ -20,7 +20,7 @@ from skysense.checks import whole
 from skysense.errors import AnalysisError
 from skysense.view.hues import PALETTE, SELECTED, UNSELECTED, hex_of, ramp
 from skysense.view.imagery import true_colour_field
-from skysense.view.paint import check_field, colours, stretch
+from skysense.view.paint import check_field, colours, many_coloured, stretch
 from skysense.view.words import caption, title
 
 MOST_PIXELS = 1024
@@ -54,7 +54,7 @@ def rgb(array: xr.DataArray, width: int = 420) -> hv.RGB:
 def _picture(array: xr.DataArray, width: int, place: str) -> hv.Element:
     check_field(array)
     width = on_screen(width)
-    if array.attrs["kind"] == "rgb" or "class" in array.dims:
+    if many_coloured(array):
         return _coloured(array, width, place)
     shown, note = _bounded(array)
     kind = array.attrs["kind"]

@@ -17,14 +17,15 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from skysense.analysis import Agreement, Comparison
+from skysense.analysis import Agreement, Comparison, Distribution
 from skysense.checks import number, whole
 from skysense.checks import shown as brief
 from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.charts import distance_table, rail, usage_table
-from skysense.view.hues import PALETTE, ramp
+from skysense.view.effects import sensitivity_table
+from skysense.view.hues import PALETTE, SELECTED, SENSOR, UNSELECTED, USED, ramp
 from skysense.view.imagery import true_colour_field
 from skysense.view.paint import check_field, colours, legend, stretch
 from skysense.view.points import BINS, binned, points_of
@@ -50,8 +51,8 @@ def figure(
 
     Args:
         things: Fields, sensors of a stack, two-component projections (drawn as points; as a pair
-            with a field, in its colours), shares, comparisons, agreements, or a list of
-            acquisitions, in any mixture.
+            with a field, in its colours), shares, comparisons, agreements, mean sensitivities,
+            distributions, or a list of acquisitions, in any mixture.
         titles: One per picture; otherwise each says what it is.
         columns: Most pictures in one row.
         size: Width of each picture (inches).
@@ -121,7 +122,8 @@ def draw(thing: Any, pane: Axes) -> None:
     """Draw one thing into matplotlib axes."""
     raise AnalysisError(
         f"There is no picture for a {type(thing).__name__}; figure() draws fields, sensors of a "
-        "stack, projections, shares, comparisons, agreements and lists of acquisitions."
+        "stack, projections, shares, comparisons, agreements, mean sensitivities, distributions and "
+        "lists of acquisitions."
     )
 
 
@@ -129,6 +131,8 @@ def draw(thing: Any, pane: Axes) -> None:
 def _array(thing: xr.DataArray, pane: Axes) -> None:
     if "prototype" in thing.dims and "y" not in thing.dims:
         _usage(thing, pane)
+    elif thing.dims[0] == "dropped" and "y" not in thing.dims:
+        _sensitivity(thing, pane)
     elif thing.dims[0] == "component" and thing.sizes["component"] == 2:
         _scatter(thing, pane)
     else:
@@ -169,6 +173,20 @@ def _agreement(thing: Agreement, pane: Axes) -> None:
 
 
 @draw.register
+def _distribution(thing: Distribution, pane: Axes) -> None:
+    for name, colour in (("control", UNSELECTED), ("field", USED)):
+        if name in thing.shares:
+            pane.stairs(thing.shares[name], thing.edges, fill=True, alpha=0.6, color=colour,
+                        label=name)  # fmt: skip
+    if np.isfinite(thing.threshold):
+        pane.axvline(thing.threshold, color=SELECTED, lw=2, label="threshold")
+    pane.legend(fontsize=6, frameon=False)
+    pane.set_xlabel(f"{thing.name} ({thing.units})" if thing.units else thing.name, fontsize=7)
+    pane.set_ylabel("share of cells")
+    pane.set_title(str(thing).replace(", of", ",\nof"), fontsize=7)
+
+
+@draw.register
 def _dates(thing: list, pane: Axes) -> None:
     if not all(isinstance(each, Acquisition) for each in thing):
         raise AnalysisError("A list that figure() draws is one of acquisitions(stack).")
@@ -204,7 +222,7 @@ def _map(field: xr.DataArray, pane: Axes) -> None:
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
     kind = field.attrs["kind"]
-    if kind == "categorical" or "class" in field.dims:
+    if kind == "categorical" or "class" in field.dims or "opacity" in field.coords:
         _key(field, pane)
     elif kind in ("continuous", "diverging"):
         low, high = stretch(field)
@@ -255,3 +273,26 @@ def _usage(shares: xr.DataArray, pane: Axes) -> None:
     pane.set_xlabel("prototype")
     pane.set_ylabel("share of pixels")
     pane.set_title("usage")
+
+
+def _sensitivity(means: xr.DataArray, pane: Axes) -> None:
+    table = sensitivity_table(means)
+    names = [str(name) for name in means["dropped"].values]
+    if "class" in means.dims:
+        labels = [str(name) for name in means["class"].values]
+        shown = pane.imshow(
+            means.values.T, cmap=ListedColormap(ramp("continuous") / 255), aspect="auto"
+        )
+        assert pane.figure is not None
+        pane.figure.colorbar(shown, ax=pane).set_label("cosine distance", fontsize=7)
+        pane.set_yticks(range(len(labels)), labels)
+    else:
+        pane.bar(range(len(names)), table["distance"], color=list(table["colour"]))
+        used = [key for key in SENSORS if key in set(table["sensor"])]
+        pane.legend(
+            handles=[Patch(color=SENSOR[key], label=SENSORS[key].title) for key in used],
+            fontsize=6, frameon=False,
+        )  # fmt: skip
+        pane.set_ylabel("mean cosine distance")
+    pane.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
+    pane.set_title(str(means.attrs.get("long_name", "mean sensitivity")))

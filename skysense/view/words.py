@@ -5,7 +5,7 @@ from typing import Any
 
 import xarray as xr
 
-from skysense.checks import shown
+from skysense.checks import as_number, shown
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.hues import PALETTE
@@ -17,6 +17,11 @@ def title(field: xr.DataArray) -> str:
     name = str(attrs.get("long_name") or field.name or attrs.get("kind", "field"))
     if attrs.get("target"):
         name += f" to {attrs['target']}"
+    for axis, words in (("dropped", "without"), ("attended", "of")):
+        if axis in field.coords and not field[axis].ndim:
+            name += f": {words} {field[axis].item()}"
+    if attrs.get("faded_by"):
+        name += "; opaque = certain"
     return name
 
 
@@ -24,16 +29,20 @@ def caption(field: xr.DataArray) -> str:
     """Where a field comes from, in one line: encoder, weights, sensors, dates, what is missing.
 
     UNTRAINED stands for random weights and SYNTHETIC for a scene that no satellite saw, wherever
-    one of the inputs was such.
+    one of the inputs was such; SHUFFLED for a null model, UNFINISHED for what is not done yet.
     """
     return " · ".join(part for part in (*warnings(field), *_parts(_attrs(field))) if part)
 
 
 def warnings(field: xr.DataArray) -> list[str]:
-    """What must be written on the picture: `UNTRAINED ...`, `SYNTHETIC scene`, `APPROXIMATE position`."""
+    """What must be written on the picture.
+
+    `UNTRAINED ...`, `SYNTHETIC scene`, `APPROXIMATE position`, `SHUFFLED cells` for a null model,
+    `UNFINISHED ...` for what was seen before the work was done.
+    """
     attrs = _attrs(field)
     found = []
-    for prefix in ("", "bank_", "basis_"):
+    for prefix in ("", "bank_", "basis_", "before_"):
         weights = str(attrs.get(f"{prefix}weights", ""))
         if attrs.get(f"{prefix}untrained") or weights.startswith("random"):
             found.append(f"UNTRAINED {weights}".strip())
@@ -41,6 +50,10 @@ def warnings(field: xr.DataArray) -> list[str]:
             found.append("SYNTHETIC scene")
         if attrs.get(f"{prefix}approximate"):
             found.append("APPROXIMATE position")
+        if attrs.get(f"{prefix}shuffled"):
+            found.append("SHUFFLED cells")
+        if left := as_number(attrs.get(f"{prefix}unfinished", 0)):
+            found.append(f"UNFINISHED, {left:.0%} to do")
     return list(dict.fromkeys(found))
 
 
@@ -77,6 +90,8 @@ def _parts(attrs: Mapping[str, Any]) -> list[str]:
             parts.append(f"{len(days)} {SENSORS[key].title} {noun}")
         elif key in list(attrs.get("sensors", [])):
             parts.append(SENSORS[key].title)
+    if attrs.get("faded_by"):
+        parts.append(f"fainter where there is more {attrs['faded_by']}")
     if attrs.get("date"):
         parts.append(str(attrs["date"]))
     missing = list(attrs.get("missing_bands", []))
