@@ -68,6 +68,7 @@ class Site:
 
     def warm_up(self) -> None:
         """Prepare the first place, so that the first visitor sees a picture at once."""
+        self.compute.worker.start()
         nothing, never, compute = (lambda *_: None), threading.Event(), self.compute
         place = self.places[0]
         with ThreadPoolExecutor(2) as beside:
@@ -85,7 +86,7 @@ class Site:
     @functools.cached_property
     def encoder(self) -> str:
         """What a visitor begins with: SkySense if its weights are trained, else the baseline."""
-        trained = not self.compute.encoder("skysense-tiny").weights.startswith("random")
+        trained = not self.compute.facts("skysense-tiny").weights.startswith("random")
         return "skysense-tiny" if trained else "spectral"
 
 
@@ -223,6 +224,8 @@ def serve(
         loop.start()
     except KeyboardInterrupt:
         site.jobs.stop()
+    finally:
+        site.compute.close()
 
 
 def visit(url: str) -> None:
