@@ -27,7 +27,12 @@ from app.panes.mapview import Web
 from app.places import Place, demos, recipes_in
 from app.routes import routes
 from app.state import Choices, State
-from app.wire import leaving_is_no_error, leaving_is_no_news, send_what_panel_forgets
+from app.wire import (
+    forget_document,
+    leaving_is_no_error,
+    leaving_is_no_news,
+    send_what_panel_forgets,
+)
 from skysense.errors import SkySenseError
 
 log = logging.getLogger(__name__)
@@ -45,7 +50,8 @@ class Site:
     def session(self) -> Any:
         """A page for a visitor who just came."""
         load_extensions(self.web.prefix)
-        line = Line(pn.state.curdoc, IOLoop.current(instance=False))
+        document = pn.state.curdoc
+        line = Line(document, IOLoop.current(instance=False))
         state = State(places=list(self.places), encoder=self.encoder)
         flow = Flow(state, self.compute, self.jobs, line.post, secrets.token_hex(8))
         page = Page(flow, self.web)
@@ -53,6 +59,7 @@ class Site:
         def gone(_: Any) -> None:
             line.close()
             page.close()
+            forget_document(document)
 
         pn.state.on_session_destroyed(gone)
         page.map.when_alive(lambda: line.there("map"))
