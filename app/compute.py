@@ -1,6 +1,7 @@
 """The steps behind the screen, each a pure function of hashable choices, kept in one store.
 
-Everything here runs in worker threads and is shared by all sessions.
+Everything here runs in worker threads and is shared by all sessions. Encoders live in a process of
+their own (`app.worker`): this one never imports torch.
 """
 
 import os
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import xarray as xr
 
+from app import encoding
 from app.places import SYNTHETIC, Place
 from app.state import Choices
 from app.store import Store
+from app.worker import Worker
 from skysense import analysis, view
 from skysense.dates import choose_dates, summary
 from skysense.errors import Cancelled, SourceError
@@ -65,6 +68,8 @@ class Compute:
     store: Store = field(default_factory=Store)
     weights: Path | None = None
     """Official SkySense weights, if there are any; they add the encoder `skysense-v1`."""
+    worker: Worker = field(default_factory=Worker)
+    """The process that holds the encoders; it starts when it is first needed."""
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -83,12 +88,15 @@ class Compute:
 
         return self.store.get(("stack", place), make)
 
-    def encoder(self, name: str) -> object:
-        """An encoder, loaded once."""
-        from skysense.encoders import load_encoder
+    def facts(self, name: str) -> encoding.Facts:
+        """What there is to say of an encoder; its weights are loaded for that."""
+        path = self._path(name)
+        return self.store.get(
+            ("facts", name), lambda: self.worker.call(encoding.facts, name, path, beside=True)
+        )
 
-        path = self.weights if name == "skysense-v1" else None
-        return self.store.get(("encoder", name), lambda: load_encoder(name, path=path))
+    def _path(self, name: str) -> Path | None:
+        return self.weights if name == "skysense-v1" else None
 
     def known_features(self, choices: Choices) -> xr.DataArray | None:
         """Features that were made before, or None."""
@@ -100,26 +108,24 @@ class Compute:
         """Features of a place; slow the first time."""
 
         def make() -> xr.DataArray:
-            from skysense.embedding import embed
-
             progress(0, 0, "Reading images")
             stack = self.stack(choices.place)
-            progress(0, 0, "Loading the encoder")
-            encoder = self.encoder(choices.encoder)
             begun = time.perf_counter()
 
             def timed(done: int, total: int, sentence: str) -> None:
                 spent = time.perf_counter() - begun
                 progress(done, total, f"{sentence}{_left(spent, done, total)}")
 
-            return embed(
+            return self.worker.call(
+                encoding.embed_stack,
                 stack,
-                encoder,  # type: ignore[arg-type]
+                choices.encoder,
+                self._path(choices.encoder),
                 resolution=choices.resolution,
                 dates=choices.dates,
+                memory_gb=memory_budget(),
                 progress=timed,
                 cancel=cancel,
-                memory_gb=memory_budget(),
             )
 
         return self.store.get(("features", choices), make)
@@ -132,18 +138,19 @@ class Compute:
         Raises:
             SkySenseError: If these choices cannot be encoded at all.
         """
-        from skysense.cost import speed
-        from skysense.embedding import forecast, usable_sensors
-
-        encoder = self.encoder(choices.encoder)
         stack = choose_dates(self.stack(choices.place), choices.dates)
-        sensors = usable_sensors(stack, encoder)  # type: ignore[arg-type]
-        need = forecast(stack, encoder, resolution=choices.resolution)  # type: ignore[arg-type]
-        pace = self.store.get(
-            ("speed", choices.encoder, tuple(sensors)),
-            lambda: speed(encoder, sensors),  # type: ignore[arg-type]
+        return self.worker.call(
+            encoding.cost,
+            encoding.outline_of(stack),
+            choices.encoder,
+            self._path(choices.encoder),
+            choices.resolution,
+            beside=True,
         )
-        return need.sentence(pace)
+
+    def close(self) -> None:
+        """End the worker process."""
+        self.worker.close()
 
     def label_names(self, place: Place) -> list[str]:
         """Labels that come with the images of a place."""

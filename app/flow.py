@@ -4,7 +4,7 @@ Every method returns at once. Slow steps run in worker threads (`app.jobs`); a s
 leaves a sentence in the pane it concerns and the session as it was.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,7 @@ class Flow:
         done: Callable[[Any], None],
         lane: str = "quick",
         refused: Callable[[str], None] | None = None,
+        share: Hashable | None = None,
     ) -> None:
         """Do `work` in a worker thread and show in `pane` how it goes; the latest wish counts.
 
@@ -66,6 +67,7 @@ class Flow:
             done: Takes the result, on the session's thread.
             lane: Which workers, of `app.jobs.LANES`.
             refused: Takes the sentence if it fails, after the pane shows it.
+            share: Names what is made, if other sessions may wait for it too.
         """
         state = self.state
         if self.at_once:
@@ -91,7 +93,9 @@ class Flow:
             progress,
             lambda: state.set_status(pane, failed("Cancelled. Nothing was changed.")),
         )
-        self._jobs.submit(self._owner, slot, work, lane=lane, post=self._post, replies=replies)
+        self._jobs.submit(
+            self._owner, slot, work, lane=lane, post=self._post, replies=replies, share=share
+        )
 
     def drop(self, slot: str, pane: str) -> None:
         """Nobody wants the work of this slot any more: it ends unseen, and `pane` is empty."""
@@ -131,8 +135,8 @@ class Flow:
             known = self.compute.known_features(state.choices)
             if known is not None:
                 self._take_features(state.choices, known)
-            elif self._encode_when_open:
-                self.encode()
+            elif self._encode_when_open or self._jobs.making(("features", state.choices)):
+                self.encode()  # or join whoever is waiting for the same
             else:
                 self._recount_cost()
 
@@ -210,6 +214,7 @@ class Flow:
             lambda job: self.compute.features(choices, job.report, job.cancel),
             lambda features: self._take_features(choices, features),
             lane="encode",
+            share=("features", choices),
         )
 
     def cancel(self) -> None:

@@ -26,7 +26,12 @@ from app.panes.mapview import Web
 from app.places import Place, demos, recipes_in
 from app.routes import routes
 from app.state import Choices, State
-from app.wire import leaving_is_no_error, leaving_is_no_news, send_what_panel_forgets
+from app.wire import (
+    forget_document,
+    leaving_is_no_error,
+    leaving_is_no_news,
+    send_what_panel_forgets,
+)
 from skysense.errors import SkySenseError
 
 log = logging.getLogger(__name__)
@@ -46,7 +51,8 @@ class Site:
     def session(self) -> Any:
         """A page for a visitor who just came."""
         load_extensions(self.web.prefix)
-        line = Line(pn.state.curdoc, IOLoop.current(instance=False))
+        document = pn.state.curdoc
+        line = Line(document, IOLoop.current(instance=False))
         state = State(places=list(self.places), encoder=self.encoder)
         flow = Flow(state, self.compute, self.jobs, line.post, secrets.token_hex(8))
         page = Page(flow, self.web)
@@ -54,6 +60,7 @@ class Site:
         def gone(_: Any) -> None:
             line.close()
             page.close()
+            forget_document(document)
 
         pn.state.on_session_destroyed(gone)
         page.map.when_alive(lambda: line.there("map"))
@@ -69,11 +76,12 @@ class Site:
 
     def warm_up(self) -> None:
         """Prepare the first place, so that the first visitor sees a picture at once."""
+        self.compute.worker.start()
         nothing, never, compute = (lambda *_: None), threading.Event(), self.compute
         place = self.places[0]
         with ThreadPoolExecutor(2) as beside:
             mask = beside.submit(basemap.land_mask)
-            encoder = beside.submit(compute.encoder, self.encoder)
+            encoder = beside.submit(compute.facts, self.encoder)
             compute.picture(place, *best_date(compute.stack(place)))
             encoder.result()
             mask.result()
@@ -219,6 +227,8 @@ def serve(
         loop.start()
     except KeyboardInterrupt:
         site.jobs.stop()
+    finally:
+        site.compute.close()
 
 
 def visit(url: str) -> None:

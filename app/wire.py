@@ -4,8 +4,10 @@ import asyncio
 import functools
 import logging
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from panel.io import document as panel_document
+from panel.io.state import _state
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
@@ -54,3 +56,13 @@ def send_what_panel_forgets() -> None:
             await forgetful(document)
 
     panel_document._dispatch_msgs = dispatch
+
+
+def forget_document(document: Any) -> None:
+    """Make Panel let go of the page of a session that has ended.
+
+    Panel keeps tables with documents as weak keys, but the values of some (stylesheets, kernels of
+    widgets) hold their document, so that none of these entries, nor the whole page, would ever go.
+    """
+    for table in [each for each in vars(_state).values() if isinstance(each, WeakKeyDictionary)]:
+        table.pop(document, None)

@@ -54,7 +54,8 @@ def compute(small_places):
     for place in small_places:
         stack = synthetic.scene_for(place.region, ("s2", "s1")).load()
         made.store.get(("stack", place), lambda stack=stack: stack)
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture

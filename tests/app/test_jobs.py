@@ -4,6 +4,7 @@ import threading
 import pytest
 
 from app.jobs import Job, JobManager, Replies
+from app.lanes import Lane
 from skysense.errors import AnalysisError, Cancelled
 
 
@@ -45,6 +46,32 @@ def ask(jobs, session, work, slot="clusters", owner="me", lane="quick"):
     return jobs.submit(
         owner, slot, work, lane=lane, post=session.calls.put, replies=session.replies()
     )
+
+
+class Long:
+    """Work that goes half the way and then waits until it is told to end."""
+
+    def __init__(self):
+        self.times, self.begun, self.go = 0, threading.Event(), threading.Event()
+        self.ended = threading.Event()
+
+    def __call__(self, job: Job):
+        self.times += 1
+        job.report(1, 4, "1 of 4")
+        self.begun.set()
+        while not self.go.wait(0.01):
+            if job.cancel.is_set():
+                self.ended.set()
+                raise Cancelled
+        return "features"
+
+
+def follow_up(jobs):
+    """What was done before has been answered once this is."""
+    for number in range(4):
+        after = Session()
+        ask(jobs, after, lambda _: None, owner=f"after {number}")
+        after.turn()
 
 
 def test_a_result_arrives_on_the_sessions_own_thread(jobs, session):
@@ -129,17 +156,27 @@ def test_an_unforeseen_error_becomes_a_sentence_and_a_log_entry(jobs, session, c
 
 
 def test_nothing_is_delivered_to_a_session_that_is_gone(jobs, session):
-    job = ask(jobs, session, lambda job: job.cancel.wait(10))
+    work = Long()
+    job = ask(jobs, session, work)
+    assert work.begun.wait(10)
     jobs.forget("me")
-    session.calls.get(timeout=10)()
+    assert work.ended.wait(10)
     assert job.cancel.is_set()
+    follow_up(jobs)
+    while not session.calls.empty():
+        session.calls.get()()
     assert session.heard == []
 
 
 def test_a_dropped_job_gives_no_reply_at_all(jobs, session):
-    ask(jobs, session, lambda job: job.cancel.wait(10))
+    work = Long()
+    ask(jobs, session, work)
+    assert work.begun.wait(10)
     jobs.drop("me", "clusters")
-    session.calls.get(timeout=10)()
+    assert work.ended.wait(10)
+    follow_up(jobs)
+    while not session.calls.empty():
+        session.calls.get()()
     assert session.heard == []
 
 
@@ -159,3 +196,164 @@ def test_too_many_waiting_jobs_are_refused_with_a_sentence(jobs, session, monkey
     session.turn()
     assert session.heard[0][0] == "failed"
     go.set()
+
+
+def want(jobs, session, work, owner):
+    jobs.submit(
+        owner,
+        "encode",
+        work,
+        lane="encode",
+        post=session.calls.put,
+        replies=session.replies(),
+        share="a place",
+    )
+
+
+HALF, WHOLE = ("progress", 1, 4, "1 of 4"), ("done", "features")
+
+
+def test_what_two_sessions_want_is_done_once_and_both_hear_of_it(jobs, session):
+    other, work = Session(), Long()
+    want(jobs, session, work, "me")
+    assert work.begun.wait(10)
+    want(jobs, other, work, "you")
+    work.go.set()
+    session.turn(until=2)
+    other.turn(until=2)
+    assert session.heard == other.heard == [HALF, WHOLE]
+    assert work.times == 1
+
+
+def test_who_joins_late_hears_at_once_how_far_it_is(jobs, session):
+    other, work = Session(), Long()
+    want(jobs, session, work, "me")
+    assert work.begun.wait(10)
+    want(jobs, other, work, "you")
+    other.turn()
+    assert other.heard == [HALF]
+    work.go.set()
+
+
+def test_who_cancels_shared_work_is_answered_and_the_others_get_their_result(jobs, session):
+    other, work = Session(), Long()
+    want(jobs, session, work, "me")
+    want(jobs, other, work, "you")
+    assert work.begun.wait(10)
+    jobs.cancel("me", "encode")
+    session.turn(until=2)
+    work.go.set()
+    other.turn(until=2)
+    assert session.heard[-1] == ("cancelled",)
+    assert other.heard[-1] == WHOLE
+
+
+def test_shared_work_that_its_only_session_cancels_stops(jobs, session):
+    work = Long()
+    want(jobs, session, work, "me")
+    assert work.begun.wait(10)
+    jobs.cancel("me", "encode")
+    session.turn(until=2)
+    assert session.heard[-1] == ("cancelled",)
+    assert not jobs.making("a place")
+
+
+def test_a_page_that_is_reloaded_finds_its_work_still_going_on(jobs, session):
+    back, work = Session(), Long()
+    want(jobs, session, work, "me")
+    assert work.begun.wait(10)
+    jobs.forget("me")
+    assert jobs.making("a place")
+    want(jobs, back, work, "me again")
+    work.go.set()
+    back.turn(until=2)
+    assert back.heard == [HALF, WHOLE]
+    assert work.times == 1
+
+
+def test_shared_work_ends_a_little_after_its_last_session_has_gone():
+    jobs, session, work = JobManager(grace=0.05), Session(), Long()
+    want(jobs, session, work, "me")
+    assert work.begun.wait(10)
+    jobs.forget("me")
+    assert work.ended.wait(10)
+    assert not jobs.making("a place")
+    jobs.stop()
+
+
+def test_work_that_was_given_up_is_begun_anew_for_who_comes_after(jobs, session):
+    other, first, second = Session(), Long(), Long()
+    want(jobs, session, first, "me")
+    assert first.begun.wait(10)
+    jobs.drop("me", "encode")
+    want(jobs, other, second, "you")
+    second.go.set()
+    other.turn(until=2)
+    assert other.heard == [HALF, WHOLE]
+
+
+def test_a_job_that_waits_behind_another_is_cancelled_at_once(jobs, session):
+    other, work = Session(), Long()
+    want(jobs, session, work, "me")
+    assert work.begun.wait(10)
+    ask(jobs, other, lambda _: "never", owner="you", lane="encode")
+    jobs.cancel("you", "clusters")
+    other.turn()
+    assert other.heard == [("cancelled",)]
+    work.go.set()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), SystemExit(1), OSError(28, "")])
+def test_a_job_that_fails_badly_fails_alone(jobs, session, error):
+    other = Session()
+
+    def bad(_):
+        raise error
+
+    for number in range(5):
+        ask(jobs, session, bad, slot=str(number))
+    ask(jobs, other, lambda _: "fine", owner="you")
+    session.turn(until=5)
+    other.turn()
+    assert {kind for kind, _ in session.heard} == {"failed"}
+    assert other.heard == [("done", "fine")]
+
+
+def test_running_out_of_memory_is_said_in_words(jobs, session):
+    def hungry(_):
+        raise MemoryError
+
+    ask(jobs, session, hungry)
+    session.turn()
+    assert "ran out of memory" in session.heard[0][1]
+
+
+def test_a_session_that_cannot_be_told_does_not_keep_the_others_from_hearing(jobs, session, caplog):
+    other, work = Session(), Long()
+
+    def broken(_):
+        raise RuntimeError("no loop")
+
+    jobs.submit(
+        "me", "encode", work, lane="encode", post=broken, replies=other.replies(), share="a place"
+    )
+    want(jobs, session, work, "you")
+    work.go.set()
+    session.turn(until=2)
+    assert session.heard[-1] == WHOLE
+    assert "could not be told" in caplog.text
+
+
+def test_jobs_that_hang_do_not_hold_up_those_after_them():
+    lane, go = Lane("hanging", 2, patience=0.05), threading.Event()
+    stuck = [lane.submit(lambda: go.wait(30)) for _ in range(3)]
+    assert lane.submit(lambda: "done").result(10) == "done"
+    go.set()
+    assert all(each.result(10) for each in stuck)
+    lane.stop()
+
+
+def test_a_lane_that_is_stopped_takes_no_more():
+    lane = Lane("stopped", 1)
+    lane.stop()
+    assert lane.submit(lambda: None).cancelled()
