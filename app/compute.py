@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -70,6 +71,7 @@ class Compute:
     """Official SkySense weights, if there are any; they add the encoder `skysense-v1`."""
     worker: Worker = field(default_factory=Worker)
     """The process that holds the encoders; it starts when it is first needed."""
+    _partial: dict[Choices, encoding.Partial] = field(default_factory=dict)
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -102,33 +104,97 @@ class Compute:
         """Features that were made before, or None."""
         return self.store.peek(("features", choices))
 
+    def partial(self, choices: Choices) -> encoding.Partial | None:
+        """What is done so far of features that are being made."""
+        return self._partial.get(choices)
+
     def features(
-        self, choices: Choices, progress: Progress, cancel: threading.Event
+        self,
+        choices: Choices,
+        progress: Progress,
+        cancel: threading.Event,
+        centre: tuple[float, float] | None = None,
     ) -> xr.DataArray:
-        """Features of a place; slow the first time."""
+        """Features of a place; slow the first time.
+
+        If it is cancelled on the way, what was done is given, but not kept for others.
+        """
+        known = self.known_features(choices)
+        if known is not None:
+            return known
+        try:
+            made = self._embedded(choices, progress, cancel, centre)
+        finally:
+            self._partial.pop(choices, None)
+        if not made.attrs.get("unfinished"):
+            self.store.get(("features", choices), lambda: made)
+        return made
+
+    def _embedded(
+        self,
+        choices: Choices,
+        progress: Progress,
+        cancel: threading.Event,
+        centre: tuple[float, float] | None,
+    ) -> xr.DataArray:
+        progress(0, 0, "Reading images")
+        stack = self.stack(choices.place)
+        begun = time.perf_counter()
+
+        def timed(done: int, total: int, sentence: str) -> None:
+            spent = time.perf_counter() - begun
+            progress(done, total, f"{sentence}{_left(spent, done, total)}")
+
+        def keep(partial: encoding.Partial) -> None:
+            self._partial[choices] = partial
+
+        return self.worker.call(
+            encoding.embed_stack,
+            stack,
+            choices.encoder,
+            self._path(choices.encoder),
+            resolution=choices.resolution,
+            dates=choices.dates,
+            memory_gb=memory_budget(),
+            centre=centre,
+            progress=timed,
+            partial=keep,
+            cancel=cancel,
+        )
+
+    def subsets(
+        self,
+        what: str,
+        choices: Choices,
+        progress: Progress,
+        cancel: threading.Event,
+        **options: Any,
+    ) -> xr.DataArray:
+        """What features would be with other dates, on every 40 m.
+
+        Args:
+            what: `sensitivity`, `uncertainty` or `change_control`, of `skysense.subsets`.
+            choices: Whose features.
+            progress: Called on the way.
+            cancel: Set it to stop.
+            options: Of that function.
+        """
 
         def make() -> xr.DataArray:
-            progress(0, 0, "Reading images")
-            stack = self.stack(choices.place)
-            begun = time.perf_counter()
-
-            def timed(done: int, total: int, sentence: str) -> None:
-                spent = time.perf_counter() - begun
-                progress(done, total, f"{sentence}{_left(spent, done, total)}")
-
             return self.worker.call(
-                encoding.embed_stack,
-                stack,
+                encoding.subsets,
+                what,
+                self.stack(choices.place),
                 choices.encoder,
                 self._path(choices.encoder),
-                resolution=choices.resolution,
                 dates=choices.dates,
                 memory_gb=memory_budget(),
-                progress=timed,
+                progress=progress,
                 cancel=cancel,
+                **options,
             )
 
-        return self.store.get(("features", choices), make)
+        return self.store.get((what, choices, *sorted(options.items())), make)
 
     def cost(self, choices: Choices) -> str:
         """What encoding will need, in words: windows, gigabytes, time.

@@ -5,6 +5,7 @@ Tasks for `app.worker.Worker.call`: each takes an `app.worker_process.Room` firs
 
 import functools
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,18 @@ from skysense.stack import sensors_of
 
 if TYPE_CHECKING:
     from skysense.encoders import Encoder
+    from skysense.tokens import TokenCache
 
 _PIXELS = ("data", "valid")
 
 _LOCK = threading.Lock()
 _KEPT: dict[tuple[str, Path | None], "Encoder"] = {}
+
+TOKENS_GB = 1.0
+"""What encoded dates may take, so that another choice of dates only has to be fused."""
+
+PAUSE = 1.5
+"""Least time between two pictures of what is done so far (s)."""
 
 MOST_ENCODERS = 3
 """Encoders held at once; the one that was used longest ago goes."""
@@ -62,6 +70,23 @@ def facts(room: Room, name: str, path: Path | None) -> Facts:
     )
 
 
+@functools.cache
+def _tokens() -> "TokenCache":
+    from skysense.tokens import TokenCache
+
+    return TokenCache(TOKENS_GB)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Features while they are made."""
+
+    coarse: xr.DataArray
+    """(feature, y, x), one cell in every 40 m; whole once `fine` is there."""
+    fine: xr.DataArray | None
+    """(feature, y, x) at the spacing that was asked for."""
+
+
 def embed_stack(
     room: Room,
     stack: xr.DataTree,
@@ -71,19 +96,59 @@ def embed_stack(
     resolution: int,
     dates: Dates,
     memory_gb: float,
+    centre: tuple[float, float] | None = None,
 ) -> xr.DataArray:
-    """Features of a stack, see `skysense.embed`."""
-    from skysense.embedding import embed
+    """Features of a stack, see `skysense.embed_steps`; what is done so far is told on the way.
+
+    A cancelled job gives what was done, and its `attrs["unfinished"]` says so.
+    """
+    from skysense.progressive import embed_steps
 
     room.progress(0, 0, "Loading the encoder")
-    return embed(
+    steps = embed_steps(
         stack,
         held(name, path),
         resolution=resolution,
         dates=dates,
+        centre=centre,
         progress=room.progress,
         cancel=room.cancel,
         memory_gb=memory_gb,
+        cache=_tokens(),
+    )
+    coarse = fine = None
+    told = time.monotonic()
+    for features in steps:
+        if features.attrs["resolution"] != resolution:
+            coarse = features
+        else:
+            fine = features
+        late = time.monotonic() - told > PAUSE
+        if late and coarse is not None and features.attrs.get("unfinished"):
+            room.partial(Partial(coarse, fine))
+            told = time.monotonic()
+    assert fine is not None or coarse is not None
+    return coarse if fine is None else fine
+
+
+def subsets(
+    room: Room,
+    what: str,
+    stack: xr.DataTree,
+    name: str,
+    path: Path | None,
+    **options: Any,
+) -> xr.DataArray:
+    """What features would be with other dates: one of the functions of `skysense.subsets`."""
+    from skysense import subsets as found
+
+    return getattr(found, what)(
+        stack,
+        held(name, path),
+        progress=room.progress,
+        cancel=room.cancel,
+        cache=_tokens(),
+        **options,
     )
 
 

@@ -80,6 +80,9 @@ class Choices:
     encoder: str
     dates: Dates = field(default_factory=Dates)
     resolution: int = 10
+    part: str = ""
+    """Names a run that was cancelled on the way, so that nothing made of its features is kept for
+    those that are whole."""
 
 
 class State(param.Parameterized):
