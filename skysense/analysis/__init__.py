@@ -4,10 +4,12 @@ Every function takes features (feature, y, x) with NaN where nothing was seen, a
 on the same grid that carry the features' provenance.
 """
 
+from skysense.analysis.banks import bank_digest, bank_text, open_bank, read_bank, rename, save_bank
 from skysense.analysis.comparison import Comparison, compare
+from skysense.analysis.firing import atlas, examples
 from skysense.analysis.groups import cluster
 from skysense.analysis.labels import label_field, training_points
-from skysense.analysis.prototypes import assign, fit_prototypes, sinkhorn, usage
+from skysense.analysis.prototypes import assign, fit_prototypes, names_of, sinkhorn, usage
 from skysense.analysis.reduce import Projection, fit_pca, fit_umap, open_projection, pca, umap
 from skysense.analysis.score import Agreement, agreement
 from skysense.analysis.search import similarity
@@ -19,15 +21,24 @@ __all__ = [
     "Projection",
     "agreement",
     "assign",
+    "atlas",
+    "bank_digest",
+    "bank_text",
     "classes",
     "cluster",
     "compare",
+    "examples",
     "fit_pca",
     "fit_prototypes",
     "fit_umap",
     "label_field",
+    "names_of",
+    "open_bank",
     "open_projection",
     "pca",
+    "read_bank",
+    "rename",
+    "save_bank",
     "segment",
     "similarity",
     "sinkhorn",
