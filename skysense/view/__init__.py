@@ -8,6 +8,8 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Chips": "cutouts",
+    "Multiples": "sidebyside",
     "Overlay": "overlays",
     "PALETTE": "hues",
     "agreement": "charts",
