@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from app.jobs import Job
-from app.places import Place
 from app.state import Choices, failed
 from skysense import analysis, view
 from skysense.errors import SkySenseError
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 EXAMPLES = 4
 """Chips of each prototype."""
 
-Encoded = dict[Place, tuple[Choices, xr.DataArray]]
+CHIP = 160.0
+"""Ground that a chip shows (m)."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +145,27 @@ class Banks:
         self._state.set_status("prototypes", failed(sentence))
 
     def sentence(self) -> str:
-        """Where the bank comes from, and which open places cannot be seen through it."""
-        state, bank = self._state, self._state.bank
-        if bank is None or state.made_with is None:
+        """Where the bank comes from, and which places are assigned to it without being in it."""
+        bank = self._state.bank
+        if bank is None:
             return ""
         on = [str(name) for name in bank.attrs.get("fitted_on", [])] or ["an earlier session"]
         said = f"{bank.sizes['prototype']} prototypes fitted on {_listed(on)}"
         others = [name for name in self._flow.made.encoded() if name not in on]
-        if others:
-            said += f"; {_listed(others)} assigned to the same bank"
-        apart = [
-            each.place.name
-            for each in state.opened
-            if each.place.name not in self._flow.made.encoded()
-        ]
-        if apart:
-            title = self._flow.compute.encoders.get(state.made_with.encoder, "")
-            said += f". Not encoded with {title} and these dates, so not compared: {_listed(apart)}"
-        return f"{said}."
+        return f"{said}; {_listed(others)} assigned to the same bank." if others else f"{said}."
+
+    def apart(self) -> str:
+        """Which open places cannot be seen through the bank, and why; empty if all can."""
+        state = self._state
+        encoded = self._flow.made.encoded()
+        names = [e.place.name for e in state.opened if e.place.name not in encoded]
+        if state.made_with is None or state.bank is None or not names:
+            return ""
+        title = self._flow.compute.encoders.get(state.made_with.encoder, state.made_with.encoder)
+        return (
+            f"{_listed(names)}: not encoded with {title}, these dates and this resolution. Features "
+            "of another encoder cannot be compared."
+        )
 
     def _take(self, bank: xr.DataArray, field: xr.DataArray) -> None:
         state = self._state
@@ -215,8 +218,8 @@ def described(
     table = analysis.atlas(features, bank)
     seen = {name: each for name, each in features.items() if name in images}
     try:
-        found = analysis.examples(seen, bank, n=EXAMPLES)
-        return Atlas(digest, table, view.chips(images, found))
+        found = analysis.examples(seen, bank, n=EXAMPLES, margin=CHIP / 2)
+        return Atlas(digest, table, view.chips(images, found, side=CHIP))
     except SkySenseError as error:
         return Atlas(digest, table, None, str(error))
 

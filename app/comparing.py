@@ -104,19 +104,34 @@ def verdict(
     one, other = pair
     at = {"region": one, "other": other}
     distance = float(found.distance.sel(at))
-    same = [float(years[n].distance[0, 1]) for n in pair if n in years]
-    controls = [*same, *found.control.sel(region=list(pair), bound="high").values]
-    known = [float(c) for c in controls if np.isfinite(c)]
-    said = found.verdict(one, other, max(same, default=0.0))
+    controls = {}
+    for name in pair:
+        halves = float(found.control.sel(region=name, bound="high"))
+        controls[f"two halves of {name} differ by up to"] = halves
+        if name in years:
+            controls[f"{_years(years[name])} of {name} differ by"] = float(
+                years[name].distance[0, 1]
+            )
+    known = {what: value for what, value in controls.items() if np.isfinite(value)}
     if not known:
         return f"{one} and {other} are {distance:.2f} apart; nothing tells what that means here"
-    times = distance / max(*known, 1e-9)
+    what = max(known, key=known.__getitem__)
+    same = max((v for w, v in known.items() if not w.startswith("two halves")), default=0.0)
+    times = distance / max(known[what], 1e-9)
     far = f"{times:.1f} times" if times < 20 else "over 20 times"
+    control = f"{what} {known[what]:.2f}"
     return {
-        "different": f"{one} and {other} are different: {far} as far apart as a place from itself",
-        "not distinguishable": f"{one} and {other} cannot be told apart: a place differs from "
-        "itself by as much",
-    }.get(said, f"{one} and {other} are not clearly different: the interval reaches the control")
+        "different": f"{one} and {other} are different: {far} as far apart as the largest control "
+        f"({control})",
+        "not distinguishable": f"{one} and {other} cannot be told apart: {control}",
+    }.get(
+        found.verdict(one, other, same),
+        f"{one} and {other} are not clearly different: the interval reaches the control ({control})",
+    )
+
+
+def _years(found: analysis.Comparison) -> str:
+    return " and ".join(name.rpartition(" ")[2] for name in found.names)
 
 
 def _titled(name: str, rule: Dates) -> str:

@@ -151,7 +151,7 @@ class Cost:
             each = self.seconds(tflops) / self.windows
             parts.append(f"{_duration(self.seconds(tflops))} ({_duration(each)} per window)")
         elif not self.tflop:
-            parts.append(f"the time to read {_amount(self.stack_gb)}")
+            parts.append(f"the time to read {max(1, self.stack_gb * 1000):,.0f} MB")
         return ", ".join(parts)
 
     def refusal(self, size: int, memory_gb: float, *, streamed: bool) -> str:

@@ -140,11 +140,11 @@ class Compare:
         self._pair.param.update(options={f"{a} – {b}": (a, b) for a, b in pairs}, value=pair)
         gap = self.state.gaps.get(pair, 0.0)
         self._result.object = verdict_markup(found, pair, years, gap, self.flow.banks.sentence())
-        self._distances.objects = [
-            _chart(view.comparison(found, pair=pair, years=years), 34 * 5 + 60)
-        ]
-        shown = found.usage.sel(region=list(pair))
-        self._bars.objects = [_chart(view.usage(shown, colours=colours), 210)]
+        distances = view.comparison(found, pair=pair, years=years)
+        lines = 4 + sum(name in years for name in pair)
+        self._distances.objects = [_chart(distances.opts(title=""), 26 * lines + 52)]
+        shares = view.usage(found.usage.sel(region=list(pair)), colours=colours)
+        self._bars.objects = [_chart(shares.opts(show_legend=False), 190)]
         notes = [note for note in found.notes if not note.startswith("Season mismatch")]
         self._notes.object = "<br>".join(f'<span class="quiet">{safe(n)}</span>' for n in notes)
 
@@ -179,12 +179,13 @@ class Compare:
 
 
 def _chart(element: Any, height: int) -> pn.pane.HoloViews:
-    fonts = {"xticks": "9px", "yticks": "10px", "labels": "10px", "legend": "11px", "title": "8pt"}
-    sized = element.opts(toolbar=None, fontsize=fonts)
-    if "legend_position" in element.param:
-        sized = sized.opts(legend_position="top")
+    fonts = {"xticks": "9px", "yticks": "11px", "labels": "11px", "title": "8pt"}
     return pn.pane.HoloViews(
-        sized, sizing_mode="stretch_width", height=height, linked_axes=False, margin=0
+        element.opts(toolbar=None, fontsize=fonts),
+        sizing_mode="stretch_width",
+        height=height,
+        linked_axes=False,
+        margin=0,
     )
 
 

@@ -77,7 +77,7 @@ class Header:
         self._bar = pmui.LinearProgress(
             value=0, visible=False, width=120, margin=(0, 8), align="center"
         )
-        self._note = block(margin=(0, 8), align="center", width=560)
+        self._note = block(margin=(0, 8), align="center", width=620)
         self._chips = PlaceChips(sizing_mode="stretch_width", height=30, margin=(0, 6, 0, 0))
         self._chips.on_open, self._chips.on_close = flow.regions.open, flow.regions.close
         title = pmui.Typography(
@@ -106,7 +106,7 @@ class Header:
             height=30,
             margin=0,
         )
-        self.view = pmui.Column(top, using, sizing_mode="stretch_width", margin=(10, 0, 2, 0))
+        self.view = pn.Column(top, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
         self._place.param.watch(self._chosen, "value")
         state.param.watch(self._show_places, ["places", "place"])
         state.param.watch(self._show_work, ["statuses", "cost", "features", "encoder"])

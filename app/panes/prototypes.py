@@ -70,6 +70,7 @@ class Prototypes:
             max_file_size=LARGEST_BANK,
             size="small",
             margin=0,
+            sx={"fontSize": "0.8125rem", "& .MuiSvgIcon-root": {"fontSize": "18px"}},
             description="Assign this and every other place to a bank that was kept.",
         )
         self._load.param.watch(self._loaded, "value")
@@ -173,7 +174,10 @@ class Prototypes:
         ) or (self._waiting() if layer == "prototypes" else "")
         self._say.visible = bool(self._say.object)
         if layer == "prototypes":
-            self._of.object = f'<span class="quiet">{safe(self.flow.banks.sentence())}</span>'
+            said = [self.flow.banks.sentence(), self.flow.banks.apart()]
+            self._of.object = "<br>".join(
+                f'<span class="quiet">{safe(words)}</span>' for words in said if words
+            )
             self._keep.visible = self._all.visible = state.bank is not None
             self._all.disabled = len(self.flow.made.encoded()) < 2
         field = state.fields.get(layer)

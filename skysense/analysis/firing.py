@@ -18,7 +18,13 @@ MOST_TRIED = 400
 _COLUMNS = ["prototype", "rank", "region", "x", "y", "strength"]
 
 
-def examples(features: Places, bank: xr.DataArray, n: int = 4, apart: float = 80.0) -> pd.DataFrame:
+def examples(
+    features: Places,
+    bank: xr.DataArray,
+    n: int = 4,
+    apart: float = 80.0,
+    margin: float = 0.0,
+) -> pd.DataFrame:
     """The cells that are most like each prototype, kept apart so that they are not one field.
 
     Args:
@@ -26,9 +32,11 @@ def examples(features: Places, bank: xr.DataArray, n: int = 4, apart: float = 80
         bank: (prototype, feature).
         n: Examples of each prototype, 1 to 100; fewer where it has fewer cells that far apart.
         apart: Least distance between two examples of one prototype in one place (m).
+        margin: Cells nearer than this to the edge of the place (m) are taken only where there are
+            not enough others, so that a picture of their surroundings is whole.
 
     Returns:
-        One row per example: `prototype` (from 0), `rank` (0 is the strongest), `region` (the name
+        One row per example: `prototype` (from 0), `rank` (0 is the best), `region` (the name
         of the place), `x`, `y` (m, in the place's CRS) and `strength` (cosine, −1..1).
 
     Raises:
@@ -36,11 +44,13 @@ def examples(features: Places, bank: xr.DataArray, n: int = 4, apart: float = 80
     """
     n = whole("n", n, 1, 100, AnalysisError)
     apart = number("apart", apart, 0, 1e6, AnalysisError)
+    margin = number("margin", margin, 0, 1e6, AnalysisError)
     rows = []
     for name, each in named(features).items():
-        rows += [(*cell, name) for cell in _strongest(assign(each, bank))]
-    found = pd.DataFrame(rows, columns=["prototype", "strength", "x", "y", "region"])
-    found = found.sort_values(["prototype", "strength"], ascending=[True, False], kind="stable")
+        rows += [(*cell, name) for cell in _strongest(assign(each, bank), margin)]
+    found = pd.DataFrame(rows, columns=["prototype", "edge", "strength", "x", "y", "region"])
+    order = ["prototype", "edge", "strength"]
+    found = found.sort_values(order, ascending=[True, True, False], kind="stable")
     kept = [
         {**row, "rank": rank}
         for _, cells in found.groupby("prototype", sort=True)
@@ -98,19 +108,31 @@ def atlas(features: Places, bank: xr.DataArray, neighbours: int = 3) -> xr.Datas
     )
 
 
-def _strongest(field: xr.DataArray) -> list[tuple[int, float, float, float]]:
-    """(prototype, strength, x, y) of the strongest cells of every prototype of a place."""
+def _strongest(field: xr.DataArray, margin: float) -> list[tuple[int, bool, float, float, float]]:
+    """(prototype, at the edge, strength, x, y) of the strongest cells of every prototype."""
     numbers, strength = field.values, field["strength"].values
     row, column = np.nonzero(np.isfinite(numbers))
     which, how = numbers[row, column].astype(int), strength[row, column]
-    order = np.lexsort((-how, which))
+    x, y = field["x"].values[column], field["y"].values[row]
+    away = np.minimum.reduce(
+        [np.abs(each - end) for each, axis in ((x, "x"), (y, "y")) for end in _ends(field[axis])]
+    )
+    edge = away < margin
+    order = np.lexsort((-how, edge, which))
     starts = np.searchsorted(which[order], np.arange(which.max(initial=-1) + 2))
     kept = np.concatenate(
         [order[a : min(b, a + MOST_TRIED)] for a, b in itertools.pairwise(starts)]
         or [np.zeros(0, int)]
     )
-    x, y = field["x"].values[column[kept]], field["y"].values[row[kept]]
-    return list(zip(which[kept].tolist(), how[kept].tolist(), x.tolist(), y.tolist(), strict=True))
+    parts = (which, edge, how, x, y)
+    return list(zip(*(part[kept].tolist() for part in parts), strict=True))
+
+
+def _ends(axis: xr.DataArray) -> tuple[float, float]:
+    """Both edges of a grid along an axis (m)."""
+    values = axis.values.astype(float)
+    half = abs(values[-1] - values[0]) / max(len(values) - 1, 1) / 2
+    return values.min() - half, values.max() + half
 
 
 def _apart(cells: list[dict], n: int, apart: float) -> list[dict]:

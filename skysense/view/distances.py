@@ -48,6 +48,7 @@ def comparison(
         xlabel="transport distance (0 the same, 2 opposite)",
         ylabel="",
         xlim=(0, reach * 1.1),
+        xticks=4,
         ylim=(-0.6, len(rows) - 0.4),
         yticks=list(zip(rows["place"].tolist(), rows["what"], strict=True)),
         **heading(width, "blue: two places; grey: controls, what no difference looks like"),
@@ -71,7 +72,13 @@ def distance_table(
     if pair is not None:
         found.verdict(*pair)  # refuses places that were not compared
     rows = [
-        _row(f"{r['region']} – {r['other']}", r["distance"], r["low"], r["high"], USED)
+        _row(
+            "the two places" if pair else f"{r['region']} – {r['other']}",
+            r["distance"],
+            r["low"],
+            r["high"],
+            USED,
+        )
         for r in found.to_dataframe().to_dict("records")
         if {r["region"], r["other"]} <= set(names)
     ]
@@ -80,11 +87,12 @@ def distance_table(
             one, other = year.names
             at = {"region": one, "other": other}
             ends = (float(each.sel(at)) for each in (year.distance, year.low, year.high))
-            rows.append(_row(f"{one} – {other}", *ends, UNSELECTED))
+            one, other = (title.removeprefix(name).strip() for title in (one, other))
+            rows.append(_row(f"{name}, {one} and {other}", *ends, UNSELECTED))
     if len(names) == 2:
         at = {"region": names[0], "other": names[1]}
         low, middle, high = found.shuffled.sel(at).values
-        rows.append(_row("shuffled", middle, low, high, UNSELECTED))
+        rows.append(_row("both, shuffled", middle, low, high, UNSELECTED))
     for name in names:
         low, middle, high = found.control.sel(region=name).values
         rows.append(_row(f"{name}, halved", middle, low, high, UNSELECTED))

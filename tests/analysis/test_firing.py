@@ -47,6 +47,15 @@ def test_examples_of_one_prototype_in_one_place_keep_their_distance(found):
         assert (distance >= 100).all()
 
 
+def test_examples_keep_off_the_edge_where_they_can(places, bank):
+    place = places["here"]
+    (left, right), (low, high) = ((place[a].values.min(), place[a].values.max()) for a in "xy")
+    found = examples(place, bank, n=2, margin=80)
+    inside = found.x.between(left + 75, right - 75) & found.y.between(low + 75, high - 75)
+    assert inside.mean() > 0.9
+    assert (examples(place, bank, n=2, margin=5000).groupby("prototype").size() == 2).any()
+
+
 def test_examples_are_the_same_each_time(places, bank, found):
     assert examples(places, bank, n=3, apart=100).equals(found)
 

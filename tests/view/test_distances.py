@@ -42,7 +42,7 @@ def plot_of(element):
 def test_every_control_stands_on_the_same_scale_as_the_distance(found, years):
     table = distance_table(found, ("here", "there"), years)
     assert list(table["what"]) == [
-        "here – there", "here 2018 – here 2019", "shuffled", "here, halved", "there, halved",
+        "the two places", "here, 2018 and 2019", "both, shuffled", "here, halved", "there, halved",
     ]  # fmt: skip
     assert table["distance"][0] == float(found.distance.sel(region="here", other="there"))
     assert table["distance"][1] == float(years["here"].distance[0, 1])

@@ -10,8 +10,8 @@ from skysense import view
 from skysense.analysis import assign, cluster, fit_pca, fit_prototypes
 from skysense.errors import AnalysisError
 from skysense.view.hues import PALETTE
-from skysense.view.sidebyside import bar_length
 from skysense.view.paint import colours
+from skysense.view.sidebyside import bar_length
 
 
 @pytest.fixture(scope="module")
