@@ -79,7 +79,8 @@ class Compare:
         self._pair.param.watch(self._other_pair, "value")
         self.state.param.watch(self._offer, ["features", "made_with", "opened"])
         self.state.param.watch(
-            self._show, ["statuses", "comparison", "pair", "years", "selection", "opened"]
+            self._show,
+            ["features", "statuses", "comparison", "pair", "years", "selection", "opened"],
         )
         self._offer()
         self._show()
@@ -115,7 +116,9 @@ class Compare:
         years = state.status("years")
         self._say.object = status_markup(
             state.status("compare"),
-            "Encode a second place with the same encoder, then compare the two.",
+            "Choose places and press Compare."
+            if len(self.flow.made.encoded()) > 1
+            else "Encode a second place with the same encoder, then compare the two.",
         ) or (status_markup(years, "") if years.kind in ("working", "failed") else "")
         self._say.visible = bool(self._say.object)
         self._year.visible = self._payers.visible = self._paying.visible = there
@@ -156,7 +159,7 @@ class Compare:
             f'{colours.get(name, "#888888")};border-radius:6px"></span>{safe(name)}</span>'
             for name in pair
         )
-        self._paying.object = f"<b>Which prototypes pay for the distance</b>{dots}"
+        self._paying.object = f"<b>Which prototypes pay for the distance</b><div style='margin-left:-10px'>{dots}</div>"
         field, chosen = self.state.fields.get("prototypes"), self.state.selection
         largest = max(float(table["part"].max()), 1e-9) if len(table) else 1.0
         self._payers.rows = [
@@ -181,7 +184,7 @@ class Compare:
 def _chart(element: Any, height: int) -> pn.pane.HoloViews:
     fonts = {"xticks": "9px", "yticks": "11px", "labels": "11px", "title": "8pt"}
     return pn.pane.HoloViews(
-        element.opts(toolbar=None, fontsize=fonts),
+        element.opts(toolbar=None, default_tools=[], active_tools=[], fontsize=fonts),
         sizing_mode="stretch_width",
         height=height,
         linked_axes=False,

@@ -70,7 +70,9 @@ class Prototypes:
             max_file_size=LARGEST_BANK,
             size="small",
             margin=0,
-            sx={"fontSize": "0.8125rem", "& .MuiSvgIcon-root": {"fontSize": "18px"}},
+            icon="upload",
+            icon_size="1.2em",
+            sx={"fontSize": "0.75rem"},
             description="Assign this and every other place to a bank that was kept.",
         )
         self._load.param.watch(self._loaded, "value")

@@ -29,7 +29,7 @@ class SideBySide:
             description="What to show of every place.",
         )
         self._say = block(sizing_mode="stretch_width")
-        self._maps = block(sizing_mode="stretch_width", min_height=TALL)
+        self._maps = block(width=WIDE, min_height=TALL)  # the dialog keeps its size
         self._legend = block(sizing_mode="stretch_width")
         self.view = pmui.Dialog(
             title="Side by side",

@@ -39,13 +39,19 @@ def comparison(
     whiskers = hv.Segments(known, ["low", "place", "high", "again"], ["colour"])
     dots = hv.Points(rows, ["distance", "place"], ["what", "low", "high", "colour"])
     whiskers = whiskers.opts(backend="bokeh", color="colour", line_width=3)
-    dots = dots.opts(backend="bokeh", color="colour", size=9, tools=["hover"])
+    dots = dots.opts(
+        backend="bokeh",
+        color="colour",
+        size=9,
+        tools=["hover"],
+        hover_tooltips=["what", "distance", "low", "high"],
+    )
     reach = float(np.nanmax([*rows["high"], *rows["distance"], 0.01]))
     return hv.Overlay([whiskers, dots]).opts(
         backend="bokeh",
         width=width,
         height=80 + 32 * len(rows),
-        xlabel="transport distance (0 the same, 2 opposite)",
+        xlabel="transport distance (0 to 2)",
         ylabel="",
         xlim=(0, reach * 1.1),
         xticks=4,
