@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import xarray as xr
 
 from app import encoding
+from app.atlas import Atlas, described
 from app.places import SYNTHETIC, Place
 from app.state import Choices
 from app.store import Store
@@ -26,6 +27,7 @@ from skysense.errors import Cancelled, SourceError
 from skysense.sources import load_stack, synthetic
 from skysense.sources.files_labels import read_labels
 from skysense.sources.recipe import read_recipe
+from skysense.stack import sensors_of
 
 Progress = Callable[[int, int, str], None]
 
@@ -286,10 +288,44 @@ class Compute:
         """(bank, nearest prototype of each cell)."""
 
         def make() -> tuple[xr.DataArray, xr.DataArray]:
-            bank = analysis.fit_prototypes(features, n=n)
+            bank = analysis.fit_prototypes({choices.place.name: features}, n=n)
             return bank, analysis.assign(features, bank)
 
         return self.store.get(("prototypes", choices, n), make)
+
+    def assigned(
+        self, choices: Choices, features: xr.DataArray, bank: xr.DataArray
+    ) -> xr.DataArray:
+        """The nearest prototype of each cell, of a bank fitted anywhere."""
+        field = self.store.get(
+            ("assigned", choices, analysis.bank_digest(bank)),
+            lambda: analysis.assign(features, bank),
+        )
+        names = analysis.names_of(bank)
+        return field if field.attrs["categories"] == names else field.assign_attrs(categories=names)
+
+    def best_image(self, place: Place) -> xr.DataArray:
+        """The clearest date of the closest view of a place, in true colour."""
+        return self.store.get(
+            ("image", place), lambda: view.true_colour_field(self._closest(place))
+        )
+
+    def _closest(self, place: Place) -> xr.Dataset:
+        stack = self.stack(place)
+        return stack[sensors_of(stack)[0]].to_dataset()
+
+    def atlas(
+        self, places: Mapping[Place, tuple[Choices, xr.DataArray]], bank: xr.DataArray
+    ) -> Atlas:
+        """What the prototypes of a bank look like, and where they fire in every place."""
+        features = {place.name: each for place, (_, each) in places.items()}
+        who = tuple(choices for choices, _ in places.values())
+        return self.store.get(
+            ("atlas", analysis.bank_digest(bank), who),
+            lambda: described(
+                features, {place.name: self._closest(place) for place in places}, bank
+            ),
+        )
 
 
 def _load(place: Place) -> xr.DataTree:

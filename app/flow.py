@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from app.atlas import Banks
 from app.cells import cell_at, cells_inside
+from app.comparing import Comparing
 from app.compute import Compute
 from app.jobs import Job, JobManager, Post, Replies
 from app.labelling import Labelling
 from app.made import Made
 from app.places import SYNTHETIC, Place, checked, typed_region
+from app.regions import Regions
 from app.state import EMPTY, READY, Choices, State, failed, working
 from skysense import view
 from skysense.dates import acquisitions
@@ -26,7 +29,7 @@ from skysense.stack import sensors_of
 
 _ABOUT_A_PLACE = (
     "open", "colour", "cost", "encode", "features", "scatter", "groups", "prototypes", "classes",
-    "label-file", "alike", "values", "top",
+    "label-file", "alike", "values", "top", "atlas",
 )  # fmt: skip
 """Slots whose jobs nobody waits for once another place is chosen."""
 
@@ -44,6 +47,9 @@ class Flow:
         """Do steps here and now: for a page that is being made, of things that are known."""
         self.made = Made(self)
         self.labels = Labelling(self)
+        self.banks = Banks(self)
+        self.comparing = Comparing(self)
+        self.regions = Regions(self)
         state.param.watch(self._recount_cost, ["encoder", "dates", "resolution"])
 
     def run(
@@ -120,6 +126,7 @@ class Flow:
         state = self.state
         for slot in _ABOUT_A_PLACE:
             self._jobs.drop(self._owner, slot)
+        self.regions.use(place)
         state.param.update(
             place=place, stack=None, rail=[], features=None, made_with=None, fields={},
             coordinates=None, bank=None, selection=None, here=None, statuses={}, cost="",
@@ -153,19 +160,20 @@ class Flow:
                 refused=lambda why: self._pretend(place, why),
             )
 
-    def add_region(self, region: Region, source: str) -> None:
-        """Add a place that was drawn or typed, and open it."""
+    def add_region(self, region: Region, source: str, shown: bool = True) -> None:
+        """Add a place that was drawn, typed or in a file, and open it unless told otherwise."""
         try:
             region = checked(region)
         except RegionError as error:
             self.state.set_status("place", failed(str(error)))
             return
         number = sum(place.key.startswith("mine") for place in self.state.places) + 1
-        name = region.name or f"Place {number}"
+        name = self.regions.name_for(region.name or f"Place {number}")
         place = Place(f"mine:{number}", name, source, region)
         self.state.places = [*self.state.places, place]
         self.state.set_status("place", READY)
-        self.open_place(place)
+        if shown:
+            self.open_place(place)
 
     def add_typed(
         self, text: str, size: float, time: tuple[str, str], name: str, source: str

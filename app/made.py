@@ -1,4 +1,4 @@
-"""What is made from the features of a place: colours, points, groups, prototypes, likeness."""
+"""What is made from the features of a place: colours, points, groups, likeness."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from app.jobs import Job
-from app.state import Choices, failed
+from app.places import Place
+from app.state import Choices
 from skysense import analysis
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Made:
         self.colour()
         self.place_points()
         self.group()
-        self.fit_prototypes()
+        self._flow.banks.assign()
 
     def _now(self) -> tuple[Choices, xr.DataArray] | None:
         state = self._state
@@ -97,53 +98,30 @@ class Made:
             lambda field: self._state.set_field("groups", field),
         )
 
-    def fit_prototypes(self) -> None:
-        """Fit a bank of prototypes and find the nearest one of each cell."""
+    def basis(self) -> analysis.Projection | None:
+        """The colours of the features that are shown, or None before there are any."""
         made = self._now()
         if made is None:
-            return
-        choices, features = made
-        n = self._state.prototypes
+            return None
+        kept = self._basis.get((made[0].encoder, bool(made[1].attrs.get("synthetic"))))
+        return None if kept is None else kept[0]
 
-        def done(result: tuple[xr.DataArray, xr.DataArray]) -> None:
-            self._state.bank = result[0]
-            self._state.set_field("prototypes", result[1])
-
-        self._flow.run(
-            "prototypes",
-            "prototypes",
-            f"Fitting {n} prototypes",
-            lambda _: self._flow.compute.prototypes(choices, features, n),
-            done,
-        )
-
-    def encoded(self) -> dict[str, xr.DataArray]:
-        """Places of this session whose features exist, made with what the shown ones were."""
+    def encoded_places(self) -> dict[Place, tuple[Choices, xr.DataArray]]:
+        """Places in use whose features exist, made with what the shown ones were."""
         shown = self._state.made_with
         if shown is None:
             return {}
         found = {}
-        for place in self._state.places:
-            features = self._flow.compute.known_features(replace(shown, place=place))
+        for each in self._state.opened:
+            choices = replace(shown, place=each.place)
+            features = self._flow.compute.known_features(choices)
             if features is not None:
-                found[place.name] = features
+                found[each.place] = choices, features
         return found
 
-    def compare(self, names: list[str]) -> None:
-        """Compare encoded places through one bank fitted on all of them."""
-        places = {name: each for name, each in self.encoded().items() if name in names}
-        if len(places) < 2:
-            self._state.set_status("compare", failed("Choose at least two encoded places."))
-            return
-        n = self._state.prototypes
-
-        def work(_: Job) -> analysis.Comparison:
-            return analysis.compare(places, analysis.fit_prototypes(places, n=n))
-
-        def done(found: analysis.Comparison) -> None:
-            self._state.comparison = found
-
-        self._flow.run("compare", "compare", "Comparing", work, done)
+    def encoded(self) -> dict[str, xr.DataArray]:
+        """The same by name, features only."""
+        return {place.name: features for place, (_, features) in self.encoded_places().items()}
 
     def find_alike(self) -> None:
         """How much every cell is like the one that was clicked."""

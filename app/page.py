@@ -34,15 +34,16 @@ class Page:
         self.flow, self.state = flow, flow.state
         self._folder = tempfile.TemporaryDirectory(prefix="skysense-")
         self.map = MapView(flow, web)
-        new_place = NewPlace(flow)
+        self._closing: list[Callable[[], None]] = []
+        folder = Path(self._folder.name)
+        new_place = NewPlace(flow, folder)
         self._new_place = new_place
         self.map.on_drawn = self._drawn
         provenance = Provenance(flow)
         header = Header(flow, new_place)
-        folder = Path(self._folder.name)
         self._later: dict[str, Callable[[], pn.viewable.Viewable]] = {
-            "Prototypes": lambda: Prototypes(flow).view,
-            "Compare": lambda: Compare(flow).view,
+            "Prototypes": lambda: self._kept(Prototypes(flow, web)),
+            "Compare": lambda: self._kept(Compare(flow, web)),
             "Label": lambda: Label(flow, folder).view,
         }
         """What is made when its tab is first turned to, so that the page opens sooner."""
@@ -95,6 +96,11 @@ class Page:
             sx=PAGE,
         )
 
+    def _kept(self, pane: Any) -> pn.viewable.Viewable:
+        """What a pane shows; the pane itself lets go of its pictures in the end."""
+        self._closing.append(pane.close)
+        return pane.view
+
     def _drawn(self, geometry: dict[str, Any]) -> None:
         if self.state.mode == DRAWING_PLACE:
             self._new_place.drawn(geometry)
@@ -119,4 +125,6 @@ class Page:
         """Let go of everything that would outlive the session."""
         self.flow.close()
         self.map.close()
+        for close in self._closing:
+            close()
         self._folder.cleanup()

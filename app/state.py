@@ -85,11 +85,21 @@ class Choices:
     those that are whole."""
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A place in use, and the colour that is its own in every pane."""
+
+    place: Place
+    colour: str
+    """`#rrggbb`."""
+
+
 class State(param.Parameterized):
     """One session."""
 
     places = param.List(default=[], item_type=Place, doc="Places that can be chosen.")
     place = param.ClassSelector(class_=Place, allow_None=True, default=None)
+    opened = param.List(default=[], item_type=Opened, doc="Places in use, oldest first.")
     encoder = param.String("skysense-tiny", doc="Name of the encoder to encode with.")
     dates = param.ClassSelector(class_=Dates, default=Dates(), instantiate=False)
     resolution = param.Selector(default=10, objects=[10, 20, 40], doc="Spacing of features (m).")
@@ -121,7 +131,12 @@ class State(param.Parameterized):
     active_class = param.Integer(0, bounds=(0, None))
     agreement = param.Parameter(default=None, doc="How the classes agree with a label file.")
 
+    atlas = param.Parameter(default=None, doc="What the prototypes look like, or None.")
+
     comparison = param.Parameter(default=None, doc="Places seen through one bank, or None.")
+    pair = param.Parameter(default=None, doc="(place, other) whose distance is looked into.")
+    years = param.Dict(default={}, doc="Place to two years of it, compared.")
+    gaps = param.Dict(default={}, doc="(place, other) to days between their dates in the year.")
 
     notice = param.String("", doc="What the user must know about the place that is shown.")
     statuses = param.Dict(default={}, doc="Pane to Status.")

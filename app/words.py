@@ -14,6 +14,10 @@ MOST_NUMBERED = 8
 """More names that are only numbers apart do not fit in a line; their colours do."""
 
 
+MOST_NAMED = 5
+"""Names beside a strip of numbered colours."""
+
+
 def safe(text: object) -> str:
     """Text that cannot be markup, whatever was in a file, an address or a form."""
     return html.escape(str(text), quote=True)
@@ -44,7 +48,8 @@ def status_markup(status: Status, empty: str) -> str:
 def swatches(entries: Sequence[tuple[str, str]]) -> str:
     """(label, hex colour) pairs as one line of little squares with their names.
 
-    Of many numbered ones only the first and the last are named; the mouse names the others.
+    Of many numbered ones only the first and the last are named, and those with a name of their
+    own; the mouse names the others.
     """
     squares = [
         f'<span class="swatch" title="{safe(label)}" style="background:{safe(colour)}"></span>'
@@ -53,13 +58,17 @@ def swatches(entries: Sequence[tuple[str, str]]) -> str:
     names = [
         f'<span class="name" title="{safe(label)}">{safe(label)}</span>' for label, _ in entries
     ]
-    numbered = all(label.rpartition(" ")[2].isdigit() for label, _ in entries)
-    if numbered and len(entries) > MOST_NUMBERED:
-        return f'{names[0]}<span class="strip">{"".join(squares)}</span>{names[-1]}'
-    return "".join(
+    chips = [
         f'<span class="chip">{square}{name}</span>'
         for square, name in zip(squares, names, strict=True)
-    )
+    ]
+    own = [not label.rpartition(" ")[2].isdigit() for label, _ in entries]
+    if len(entries) <= MOST_NUMBERED or all(own):
+        return "".join(chips)
+    named = "".join([chip for chip, mine in zip(chips, own, strict=True) if mine][:MOST_NAMED])
+    if own[0] or own[-1]:
+        return f'<span class="strip">{"".join(squares)}</span>{named}'
+    return f'{names[0]}<span class="strip">{"".join(squares)}</span>{names[-1]}{named}'
 
 
 def flag(text: str) -> str:

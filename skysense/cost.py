@@ -76,6 +76,10 @@ class Cost:
     """Working memory of steps that follow each other (GB): per window of a batch, and at most."""
     lazy: bool = True
     """True if the stack is not in memory yet."""
+    dates: tuple[tuple[str, int], ...] = ()
+    """(sensor, dates that are read)."""
+    cells: int = 0
+    """How many places on the ground get a feature."""
     gpu_gb: float | None = None
     """Free memory of the GPU that holds weights and working memory; None if the machine's does."""
 
@@ -136,13 +140,19 @@ class Cost:
         return PROGRAM_GB + need + on_gpu
 
     def sentence(self, tflops: float = 0.0, memory_gb: float = 4.0) -> str:
-        """The cost in words, for the screen."""
+        """The cost in words, for the screen: dates, pixels, windows, memory, time."""
         memory = self.peak_gb(memory_gb)
-        text = f"{self.windows} window{'s' * (self.windows != 1)}, about {memory:.1f} GB"
+        counts = [f"{n} {SENSORS[key].title}" for key, n in self.dates]
+        parts = [f"{' + '.join(counts)} dates"] if counts else []
+        parts += [f"{self.cells:,} pixels"] if self.cells else []
+        parts.append(f"{self.windows} window{'s' * (self.windows != 1)}")
+        parts.append(f"about {memory:.1f} GB")
         if self.tflop and tflops:
             each = self.seconds(tflops) / self.windows
-            text += f", {_duration(self.seconds(tflops))} ({_duration(each)} per window)"
-        return text
+            parts.append(f"{_duration(self.seconds(tflops))} ({_duration(each)} per window)")
+        elif not self.tflop:
+            parts.append(f"the time to read {max(1, self.stack_gb * 1000):,.0f} MB")
+        return ", ".join(parts)
 
     def refusal(self, size: int, memory_gb: float, *, streamed: bool) -> str:
         """Why `size` windows at once do not fit, with the numbers and what to do; empty if they do.
@@ -243,6 +253,8 @@ def estimate(
         load_gb=LOADING * max(held[key] / dates[key] for key in sensors) / 1e9,
         steps=tuple((each / 1e9, most / 1e9) for each, most in [*steps, (reading, reading)]),
         lazy=any(is_lazy(stack[key].to_dataset()) for key in sensors),
+        dates=tuple(dates.items()),
+        cells=cells[0] * cells[1],
         gpu_gb=None if free is None else free / 1e9,
     )
 

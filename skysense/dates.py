@@ -8,7 +8,9 @@ rectangle that was drawn.
 """
 
 import datetime as dt
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +154,80 @@ def acquisitions(tree: xr.DataTree, rule: Dates | None = None) -> list[Acquisiti
             reason = "" if i in used else _reason(key, group, i, rule, direction)
             rail.append(Acquisition(key, day, clear, i in used, reason))
     return rail
+
+
+def tally(dates: Sequence[Acquisition]) -> str:
+    """What there is of every sensor, a line each: how many dates, from when to when, how usable.
+
+    Args:
+        dates: From `acquisitions(stack)` or `sources.available(...)`.
+    """
+    lines = []
+    for key in SENSORS:
+        mine = [each for each in dates if each.sensor == key]
+        if not mine:
+            continue
+        days = sorted(each.day for each in mine if each.day != "unknown")
+        clear = [each.clear for each in mine if np.isfinite(each.clear)]
+        text = f"{SENSORS[key].title}: {len(mine)} date{'s' * (len(mine) != 1)}"
+        if days:
+            text += f", {days[0]} to {days[-1]}" if days[0] != days[-1] else f", {days[0]}"
+        if clear and key != "s1":
+            text += f", {np.mean(clear):.0%} usable on average"
+        used = sum(each.used for each in mine)
+        lines.append(f"{text}; {'all' if used == len(mine) else used} would be used")
+    return "\n".join(lines)
+
+
+def two_years(tree: xr.DataTree, rule: Dates | None = None) -> tuple[Dates, Dates] | None:
+    """The same part of two calendar years, for seeing what the year alone changes.
+
+    Of the years in which Sentinel-2 (without it, Sentinel-1) has usable dates, the two that share
+    the most; each rule begins and ends on the same day of its year.
+
+    Args:
+        tree: A stack.
+        rule: What else decides about dates; its period is kept to.
+
+    Returns:
+        The rules of the earlier and the later year, or None where no two years share two months
+        with three dates in each.
+
+    Raises:
+        StackError: If it is no stack or no rule.
+    """
+    rule = _rule(rule)
+    check_stack(tree)
+    key = next((name for name in ("s2", "s1") if name in sensors_of(tree)), "")
+    if not key:
+        return None
+    group = tree[key].to_dataset()
+    inside = _within(group, rule) & ~np.isnat(group["time"].values)
+    if key == "s2":
+        inside &= np.nan_to_num(group["clear"].values, nan=1.0) >= rule.clear
+    days = [str(moment)[:10] for moment in group["time"].values[inside]]
+    years: dict[str, list[str]] = {}
+    for day in sorted(days):
+        years.setdefault(day[:4], []).append(day[5:])
+    best: tuple[int, Dates, Dates] | None = None
+    for one, other in itertools.combinations(sorted(years), 2):
+        first, last = (
+            min(end(years[one]), end(years[other])) if end is max else
+            max(end(years[one]), end(years[other])) for end in (min, max)
+        )  # fmt: skip
+        first, last = ("02-28" if end == "02-29" else end for end in (first, last))
+        held = [sum(first <= day <= last for day in years[year]) for year in (one, other)]
+        long = np.datetime64(f"2001-{last}") - np.datetime64(f"2001-{first}")
+        if min(held) >= FEWEST_OF_A_YEAR and long >= np.timedelta64(SHORTEST_PART, "D"):
+            pair = [replace(rule, first=f"{y}-{first}", last=f"{y}-{last}") for y in (one, other)]
+            if best is None or min(held) > best[0]:
+                best = min(held), pair[0], pair[1]
+    return None if best is None else best[1:]
+
+
+FEWEST_OF_A_YEAR = 3
+SHORTEST_PART = 60
+"""Days of the year that two years must share to be compared."""
 
 
 @dataclass(frozen=True)

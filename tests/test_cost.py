@@ -41,6 +41,14 @@ def test_the_sentence_names_windows_memory_and_time():
     assert cost.sentence() == f"2 windows, about {held:.1f} GB"
 
 
+def test_the_sentence_of_a_stack_names_its_dates_and_pixels_too():
+    stack = file_stack(640, 640, ("s2", "s1"))
+    encoder = load_encoder("spectral", device="cpu")
+    words = forecast(stack, encoder, resolution=20, dates=Dates(s2=2, s1=1)).sentence()
+    assert words.startswith("2 Sentinel-2 + 1 Sentinel-1 dates, 1,024 pixels, 1 window, about ")
+    assert "the time to read" in words
+
+
 @pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
 def test_memory_grows_with_windows_dates_and_sensors(name):
     encoder = load_encoder(name, device="cpu", precision="float32")

@@ -1,4 +1,4 @@
-"""The top of the page: where, with what, and the one primary action."""
+"""The top of the page: where, with what, the one primary action, and the places in use."""
 
 from typing import Any
 
@@ -7,11 +7,18 @@ import panel_material_ui as pmui
 
 from app.flow import Flow
 from app.panes.newplace import NewPlace
+from app.panes.placechips import PlaceChips
 from app.words import block, flag, safe, tip
+
+_STANDING = {
+    "encoded": "encoded with these choices; click to see it.",
+    "working": "being encoded.",
+    "not yet": "not encoded with these choices yet; click to see it.",
+}
 
 
 class Header:
-    """Place, encoder, resolution, *Encode* and *Cancel*."""
+    """Place, encoder, resolution, *Encode* and *Cancel*; below them the chips and what is going on."""
 
     def __init__(self, flow: Flow, new_place: NewPlace) -> None:
         self.flow, self.state = flow, flow.state
@@ -25,11 +32,11 @@ class Header:
             margin=(0, 6),
         )
         add = pmui.Button(
-            label="New place",
-            icon="add_location_alt",
+            label="Region",
+            icon="add",
             variant="text",
             margin=(0, 6),
-            description="Type or draw a region of your own.",
+            description="Add a region of your own: typed, drawn or from a file.",
             on_click=lambda _: new_place.show(),
         )
         self._encoder = pmui.Select.from_param(
@@ -70,29 +77,45 @@ class Header:
         self._bar = pmui.LinearProgress(
             value=0, visible=False, width=120, margin=(0, 8), align="center"
         )
-        self._note = block(margin=(0, 8), align="center", sizing_mode="stretch_width")
+        self._note = block(margin=(0, 8), align="center", width=620)
+        self._chips = PlaceChips(sizing_mode="stretch_width", height=30, margin=(0, 6, 0, 0))
+        self._chips.on_open, self._chips.on_close = flow.regions.open, flow.regions.close
         title = pmui.Typography(
             "SkySense Explorer", variant="h6", margin=(0, 18, 0, 0), sx={"whiteSpace": "nowrap"}
         )
-        self.view = pmui.Row(
+        top = pmui.Row(
             title,
-            tip(self._place, "Where to look: a demo, a recipe, or a place of your own."),
+            tip(self._place, "Every place there is to choose: demos, recipes, and your own."),
             add,
+            pmui.Column(sizing_mode="stretch_width", margin=0),
             tip(self._encoder, "What turns the images into features."),
             tip(self._resolution, "Spacing of the features; coarser ones are samples, not means."),
             self._encode,
             self._cancel,
+            sizing_mode="stretch_width",
+            align="center",
+            height=48,
+            margin=0,
+        )
+        using = pmui.Row(
+            self._chips,
             self._bar,
             self._note,
             sizing_mode="stretch_width",
             align="center",
-            height=58,
-            margin=(14, 0, 0, 0),
+            height=30,
+            margin=0,
         )
+        self.view = pn.Column(top, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
         self._place.param.watch(self._chosen, "value")
         state.param.watch(self._show_places, ["places", "place"])
         state.param.watch(self._show_work, ["statuses", "cost", "features", "encoder"])
+        state.param.watch(
+            self._show_chips,
+            ["opened", "place", "statuses", "made_with", "encoder", "dates", "resolution"],
+        )
         self._show_work()
+        self._show_chips()
 
     def _place_options(self) -> dict[str, str]:
         return {place.name: place.key for place in self.state.places}
@@ -105,6 +128,23 @@ class Header:
     def _show_places(self, *_: Any) -> None:
         key = self.state.place.key if self.state.place else None
         self._place.param.update(options=self._place_options(), value=key)
+
+    def _show_chips(self, *_: Any) -> None:
+        state, opened = self.state, self.state.opened
+        chips = [
+            {
+                "key": each.place.key,
+                "name": each.place.name,
+                "colour": each.colour,
+                "standing": (standing := self.flow.regions.standing(each.place)),
+                "active": each.place == state.place,
+                "closes": len(opened) > 1,
+                "tip": f"{each.place.name}: {_STANDING[standing]}",
+            }
+            for each in opened
+        ]
+        if chips != self._chips.chips:
+            self._chips.chips = chips
 
     def _show_work(self, *_: Any) -> None:
         state = self.state
@@ -122,9 +162,9 @@ class Header:
         elif cost.kind == "failed":
             text = f'<span style="color:#a3261b">{safe(cost.sentence)}</span>'
         elif state.cost:
-            text = f'<span class="quiet">{safe(state.cost)}</span>'
+            text = f'<span class="quiet" title="{safe(state.cost)}">{safe(state.cost)}</span>'
         elif stale:
             text = flag("shown features are of other choices")
         else:
             text = ""
-        self._note.object = text
+        self._note.object = f'<div class="line" style="text-align:right">{text}</div>'

@@ -17,6 +17,7 @@ from app.pictures import Picture, keep, publish
 from app.state import DRAWING_PLACE, State
 from app.theme import ACCENT, MAP_CSS
 from skysense import view
+from skysense.region import Region
 
 TYPICAL = (884.0, 452.0)
 """Size of the map on a small laptop (pixels), until the browser tells."""
@@ -55,6 +56,7 @@ class MapView:
         self._outline = ipyleaflet.Polygon(
             locations=[], color=ACCENT, weight=2, fill=False, opacity=0.9
         )
+        self._others = ipyleaflet.GeoJSON(data=_collection([]))
         self._points = ipyleaflet.GeoJSON(
             data=_collection([]), point_style={"radius": 5, "weight": 2}
         )
@@ -77,6 +79,7 @@ class MapView:
         self.pane.prefix, self.pane.css = web.prefix, MAP_CSS
         watch = self.state.param.watch
         watch(self._show_place, ["place", "stack"])
+        watch(self._show_others, ["opened", "place"])
         watch(self._show_colour, ["stack", "shown"])
         watch(self._show_top, ["fields", "top"])
         watch(self._show_opacity, ["opacity", "top"])
@@ -124,7 +127,7 @@ class MapView:
             max_zoom=basemap.MAX_ZOOM,
             layers=(
                 *layers, self._slots["colour"], self._slots["top"], self._slots["selection"],
-                self._outline, self._points, self._here,
+                self._others, self._outline, self._points, self._here,
             ),
             controls=(
                 ipyleaflet.ZoomControl(position="topleft"),
@@ -160,6 +163,17 @@ class MapView:
             return  # where it lies is not known before its images are open
         self.widget.center, self.widget.zoom = self._view_of_place()
         self._outline.locations = corners_of(self.state)
+        self._outline.color = self.flow.regions.colours().get(place.name if place else "", ACCENT)
+
+    def _show_others(self, *_: param.parameterized.Event) -> None:
+        """Outlines of the other places in use, each in its own colour."""
+        self._others.data = _collection(
+            [
+                _outlined(each.place.region, each.colour)
+                for each in self.state.opened
+                if each.place.region is not None and each.place != self.state.place
+            ]
+        )
 
     def _show_colour(self, *_: param.parameterized.Event) -> None:
         state = self.state
@@ -305,6 +319,12 @@ def fitting(
 
 def _collection(features: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
+
+
+def _outlined(region: Region, colour: str) -> dict[str, Any]:
+    style = {"color": colour, "weight": 2, "fill": False, "opacity": 0.9}
+    return {"type": "Feature", "properties": {"style": style},
+            "geometry": region.to_geojson()["geometry"]}  # fmt: skip
 
 
 def _point(place: tuple[float, float], colour: str, radius: float, weight: float) -> dict[str, Any]:

@@ -18,7 +18,8 @@ class Rows(JSComponent):
     rows = param.List(
         default=[],
         item_type=dict,
-        doc="Each with `name`, `colour`, and optionally `share` (0..1), `note`, `active`.",
+        doc="Each with `name`, `colour`, and optionally `share` (0..1), `fill` (colour of its bar), "
+        "`note`, `active`.",
     )
 
     on_pick: Callable[[int], None] | None = None
@@ -52,7 +53,7 @@ class Rows(JSComponent):
         name.textContent = row.name
         bar.firstChild.hidden = row.share === undefined
         bar.firstChild.style.width = (100 * (row.share || 0)).toFixed(1) + '%'
-        bar.firstChild.style.background = row.colour
+        bar.firstChild.style.background = row.fill || row.colour
         note.textContent = row.note || ''
       }
       // in place: a row that was replaced while it is pressed would lose the click, and the focus

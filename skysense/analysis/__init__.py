@@ -4,6 +4,7 @@ Every function takes features (feature, y, x) with NaN where nothing was seen, a
 on the same grid that carry the features' provenance.
 """
 
+from skysense.analysis.banks import bank_digest, bank_text, open_bank, read_bank, rename, save_bank
 from skysense.analysis.changes import (
     Distribution,
     change,
@@ -13,10 +14,11 @@ from skysense.analysis.changes import (
 )
 from skysense.analysis.comparison import Comparison, compare
 from skysense.analysis.doubt import novelty, shuffled
+from skysense.analysis.firing import atlas, examples
 from skysense.analysis.groups import cluster
 from skysense.analysis.influence import mean_sensitivity
 from skysense.analysis.labels import label_field, training_points
-from skysense.analysis.prototypes import assign, fit_prototypes, sinkhorn, usage
+from skysense.analysis.prototypes import assign, fit_prototypes, names_of, sinkhorn, usage
 from skysense.analysis.reduce import Projection, fit_pca, fit_umap, open_projection, pca, umap
 from skysense.analysis.score import Agreement, agreement
 from skysense.analysis.search import similarity
@@ -29,6 +31,9 @@ __all__ = [
     "Projection",
     "agreement",
     "assign",
+    "atlas",
+    "bank_digest",
+    "bank_text",
     "change",
     "change_threshold",
     "changed",
@@ -36,14 +41,20 @@ __all__ = [
     "cluster",
     "compare",
     "distribution",
+    "examples",
     "fit_pca",
     "fit_prototypes",
     "fit_umap",
     "label_field",
     "mean_sensitivity",
+    "names_of",
     "novelty",
+    "open_bank",
     "open_projection",
     "pca",
+    "read_bank",
+    "rename",
+    "save_bank",
     "segment",
     "shuffled",
     "similarity",

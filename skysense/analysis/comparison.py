@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from skysense.analysis.pixels import named
-from skysense.analysis.prototypes import assign, check_bank, unit
+from skysense.analysis.prototypes import assign, check_bank, names_of, unit
 from skysense.checks import seed_of, shown, whole
 from skysense.errors import AnalysisError
 
@@ -24,7 +24,7 @@ BLOCK = 160.0
 """Side of the blocks that are drawn together (m): four Sentinel-2 tokens."""
 
 SPLITS = 50
-"""Random halvings behind the control."""
+"""Random divisions of blocks behind each control."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Comparison:
     """(prototype, prototype) 1 − cosine."""
     notes: tuple[str, ...]
     """Sentences to read with the numbers."""
+    shuffled: xr.DataArray
+    """(region, other, bound) the distance after the blocks of both places were mixed and dealt out
+    again: what two places made of the same ground would differ by. `low`, `middle`, `high`."""
+    prototypes: tuple[str, ...]
+    """Names of the prototypes."""
 
     def flow(self, region: str, other: str) -> xr.DataArray:
         """Share of pixels that goes from each prototype of one place to each of the other.
@@ -56,15 +61,56 @@ class Comparison:
         Returns:
             (source, target) float64, summing to 1.
         """
-        for name in (region, other):
-            if not isinstance(name, str) or name not in self.names:
-                raise AnalysisError(
-                    f"{shown(name)} was not compared; there are {list(self.names)}."
-                )
+        self._check_names(region, other)
         plan = _plan(
             self.usage.sel(region=region).values, self.usage.sel(region=other).values, self.cost
         )
         return xr.DataArray(plan, dims=("source", "target"), attrs={"from": region, "to": other})
+
+    def payers(self, region: str, other: str) -> pd.DataFrame:
+        """Which prototypes pay for the distance between two places, the largest payer first.
+
+        Returns:
+            One row per prototype: `prototype` (number from 0), `name`, `pays` (its part of the
+            distance), `part` (the same as a share of the distance, 0..1; parts sum to 1),
+            `difference` (its share of `other` less its share of `region`, −1..1) and `more_in`
+            (the place that has more of it; empty where both have the same).
+        """
+        self._check_names(region, other)
+        pays = self.pays.sel(region=region, other=other).values
+        difference = self.usage.sel(region=other).values - self.usage.sel(region=region).values
+        table = pd.DataFrame(
+            {
+                "prototype": np.arange(len(pays)),
+                "name": list(self.prototypes),
+                "pays": pays,
+                "part": pays / max(float(pays.sum()), 1e-30),
+                "difference": difference,
+                "more_in": np.where(difference > 0, other, np.where(difference < 0, region, "")),
+            }
+        )
+        return table.sort_values("pays", ascending=False, kind="stable", ignore_index=True)
+
+    def verdict(self, region: str, other: str, same_place: float = 0.0) -> str:
+        """What the distance between two places says, in a few words.
+
+        Args:
+            region: One of the places.
+            other: The other.
+            same_place: The largest distance known between two years of one of them, if any.
+        """
+        self._check_names(region, other)
+        at = {"region": region, "other": other}
+        controls = [same_place, *self.control.sel(region=[region, other], bound="high").values]
+        known = [float(c) for c in controls if np.isfinite(c)]
+        return _verdict(float(self.distance.sel(at)), float(self.low.sel(at)), max(known))
+
+    def _check_names(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(name, str) or name not in self.names:
+                raise AnalysisError(
+                    f"{shown(name)} was not compared; there are {list(self.names)}."
+                )
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per pair: distance, interval, and the larger of the two controls."""
@@ -134,13 +180,17 @@ def compare(
     size, k = len(names), len(cost)
     distance, low, high = np.zeros((size, size)), np.zeros((size, size)), np.zeros((size, size))
     pays = np.zeros((size, size, k))
+    dealt = np.full((size, size, 3), np.nan)
     for i, j in itertools.combinations(range(size), 2):
         plan = _plan(shares[i], shares[j], cost)
         distance[i, j] = distance[j, i] = (plan * cost).sum()
         pays[i, j] = pays[j, i] = ((plan * cost).sum(0) + (plan * cost).sum(1)) / 2
         ends = _interval(counts[names[i]], counts[names[j]], cost, distance[i, j], bootstrap, rng)
         low[i, j], high[i, j] = low[j, i], high[j, i] = ends
-    control = np.stack([_halves(counts[name], cost, rng) for name in names])
+    control = np.stack([_splits(counts[n], len(counts[n]) // 2, cost, rng) for n in names])
+    for i, j in itertools.combinations(range(size), 2):
+        both = np.concatenate([counts[names[i]], counts[names[j]]])
+        dealt[i, j] = dealt[j, i] = _splits(both, len(counts[names[i]]), cost, rng)
     pair = {"region": list(names), "other": list(names)}
     first = {"region": list(names)}
     return Comparison(
@@ -162,6 +212,10 @@ def compare(
         ),
         cost=cost,
         notes=tuple(_notes(places, counts)),
+        shuffled=xr.DataArray(
+            dealt, {**pair, "bound": ["low", "middle", "high"]}, ("region", "other", "bound")
+        ),
+        prototypes=tuple(names_of(bank)),
     )
 
 
@@ -230,22 +284,21 @@ def _interval(
     return max(0.0, float(low + shift)), float(high + shift)
 
 
-def _halves(counts: np.ndarray, cost: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """2.5 %, median, 97.5 % of the distance between random halves of one place's blocks."""
-    if len(counts) < 2:
+def _splits(
+    counts: np.ndarray, first: int, cost: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """2.5 %, median, 97.5 % of the distance between `first` random blocks and the others."""
+    if not 0 < first < len(counts):
         return np.full(3, np.nan)
     found = []
     for _ in range(SPLITS):
         order = rng.permutation(len(counts))
-        middle = len(order) // 2
-        found.append(
-            _distance(_share(counts[order[:middle]]), _share(counts[order[middle:]]), cost)
-        )
+        found.append(_distance(_share(counts[order[:first]]), _share(counts[order[first:]]), cost))
     return np.percentile(found, (2.5, 50, 97.5))
 
 
 def _verdict(distance: float, low: float, control: float) -> str:
-    """What a distance says beside its interval's lower end and the control."""
+    """What a distance says beside its interval's lower end and the largest control."""
     if distance <= control:
         return "not distinguishable"
     return "different" if low > control else "not clearly different (the interval reaches it)"

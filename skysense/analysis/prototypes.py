@@ -181,7 +181,7 @@ def assign(features: xr.DataArray, bank: xr.DataArray) -> xr.DataArray:
 
     Returns:
         (y, x) categorical, values 0..prototypes-1, with the coordinate `strength` (y, x): the
-        cosine with that prototype, -1..1.
+        cosine with that prototype, -1..1. Its categories are the prototypes' names.
 
     Raises:
         AnalysisError: If the bank is another encoder's.
@@ -197,7 +197,7 @@ def assign(features: xr.DataArray, bank: xr.DataArray) -> xr.DataArray:
         "family": "prototype",
         "long_name": "nearest prototype",
         "units": "",
-        "categories": [f"prototype {i + 1}" for i in range(bank.sizes["prototype"])],
+        "categories": names_of(bank),
     }
     field = on_grid(nearest, pixels.seen, features, attrs)
     return field.assign_coords(
@@ -279,6 +279,25 @@ def check_bank(bank: xr.DataArray) -> None:
         )
     if 0 in bank.shape or bank.dtype.kind not in "fiu" or not np.isfinite(bank.values).all():
         raise AnalysisError("The bank is empty or holds values that are not finite numbers.")
+
+
+def names_of(bank: xr.DataArray) -> list[str]:
+    """What the prototypes of a bank are called: their own names, else `prototype 1` and so on.
+
+    Raises:
+        AnalysisError: If it is no bank, or its names are not one text for each prototype.
+    """
+    check_bank(bank)
+    names = bank.attrs.get("names")
+    if names is None:
+        return [f"prototype {i + 1}" for i in range(bank.sizes["prototype"])]
+    found = list(names) if isinstance(names, list | tuple | np.ndarray) else []
+    if len(found) != bank.sizes["prototype"] or not all(isinstance(each, str) for each in found):
+        raise AnalysisError(
+            f"The bank has {bank.sizes['prototype']} prototypes, but its attrs['names'] are "
+            f"{shown(names)}. Give one text for each, or leave them out."
+        )
+    return [str(each) for each in found]
 
 
 def spoken_of(features: xr.DataArray, bank: xr.DataArray) -> xr.DataArray:

@@ -169,3 +169,11 @@ def _needed(region: Region | None, source: str) -> Region:
             "time=('2018-03-01', '2018-10-31')). Only files can be loaded without one."
         )
     return region
+
+
+def __getattr__(name: str) -> Any:
+    if name == "available":
+        from skysense.sources.inventory import available
+
+        return available
+    raise AttributeError(f"skysense.sources has no {name!r}.")

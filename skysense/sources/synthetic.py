@@ -106,7 +106,9 @@ def scene(
     return tree, _truth(world, bounds, SOURCE)
 
 
-def scene_for(region: Region, sensors: Sequence[str] | None = None) -> xr.DataTree:
+def scene_for(
+    region: Region, sensors: Sequence[str] | None = None, *, lazy: bool = False
+) -> xr.DataTree:
     """The synthetic world's stack of a region: a catalogue without a network.
 
     The same place holds the same values whatever rectangle or period asks for it. It reads whole
@@ -115,6 +117,7 @@ def scene_for(region: Region, sensors: Sequence[str] | None = None) -> xr.DataTr
     Args:
         region: Any region.
         sensors: Which of `hr`, `s2`, `s1`; None means all.
+        lazy: Make no pixel before it is read, however small the place.
 
     Raises:
         SourceError: For what is no region, an unknown sensor, or if nothing passes over in the
@@ -122,7 +125,8 @@ def scene_for(region: Region, sensors: Sequence[str] | None = None) -> xr.DataTr
     """
     bounds = _cover(region)
     wanted = list(SENSORS) if sensors is None else sensors
-    return _stack(World(0, region.crs), region, Lattice(region.crs), bounds, wanted)
+    world = World(0, region.crs)
+    return _stack(world, region, Lattice(region.crs), bounds, wanted, lazy=lazy)
 
 
 def truth_for(region: Region) -> xr.DataArray:
@@ -208,6 +212,7 @@ def _stack(
     bounds: Bounds,
     sensors: Sequence[str],
     whole: bool = False,
+    lazy: bool = False,
 ) -> xr.DataTree:
     if isinstance(sensors, str) or not isinstance(sensors, Sequence) or not len(sensors):
         raise SourceError(f"sensors={shown(sensors)} is no list of some of {list(SENSORS)}.")
@@ -218,7 +223,7 @@ def _stack(
     for key in sensors:
         flown = sky.passes(world, key, *region.time)
         if len(flown):
-            groups[key] = _group(world, key, bounds, flown, whole)
+            groups[key] = _group(world, key, bounds, flown, whole, 0 if lazy else _EAGER_CELLS)
         else:
             first, last = region.time
             notes.append(f"{SENSORS[key].title} does not pass over from {first} to {last}.")
@@ -229,11 +234,13 @@ def _stack(
     )
 
 
-def _group(world: World, key: str, bounds: Bounds, flown: sky.Passes, whole: bool) -> xr.Dataset:
+def _group(
+    world: World, key: str, bounds: Bounds, flown: sky.Passes, whole: bool, eager: int
+) -> xr.Dataset:
     spec = SENSORS[key]
     box = _geobox(world.crs, bounds, spec.resolution)
     make = {"hr": close.image, "s2": coarse.optical, "s1": coarse.radar}[key]
-    data, valid = _arrays(make, world, key, box, flown)
+    data, valid = _arrays(make, world, key, box, flown, eager)
     clear = sky.usable(flown.cover)
     if whole and isinstance(valid, np.ndarray):
         clear = valid.mean((1, 2), dtype=np.float64)
@@ -270,11 +277,12 @@ def _arrays(
     key: str,
     box: GeoBox,
     flown: sky.Passes,
+    eager: int,
 ) -> tuple[Any, Any]:
     """Data and valid of a sensor: at once if it is small, block by block when read if not."""
     xs, ys = _axis(box)
     every = np.arange(len(flown))
-    if key != "hr" and box.shape[0] * box.shape[1] <= _EAGER_CELLS:
+    if key != "hr" and box.shape[0] * box.shape[1] <= eager:
         return make(world, xs, ys, flown, every)
     masked = key == "s2"  # the others see everywhere
     bands = len(SENSORS[key].names)

@@ -8,13 +8,16 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Chips": "cutouts",
+    "Multiples": "sidebyside",
     "Overlay": "overlays",
     "PALETTE": "hues",
     "agreement": "charts",
     "beneath": "blend",
     "caption": "words",
+    "chips": "cutouts",
     "colours": "paint",
-    "comparison": "charts",
+    "comparison": "distances",
     "credit": "words",
     "date_title": "imagery",
     "dates": "charts",
@@ -25,8 +28,10 @@ _HOMES = {
     "legend": "paint",
     "maps": "pictures",
     "mask": "selection",
+    "multiples": "sidebyside",
     "overlay": "overlays",
     "palette": "hues",
+    "payers": "distances",
     "points_in": "selection",
     "rgb": "pictures",
     "scatter": "points",

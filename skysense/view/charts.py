@@ -1,6 +1,6 @@
 """Dates, shares, distances and agreement as charts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from skysense.analysis import Agreement, Comparison
+from skysense.analysis import Agreement
 from skysense.checks import shown
 from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
-from skysense.view.hues import LEFT_OUT, PALETTE, UNSELECTED, USED, hex_of, ramp
+from skysense.view.hues import LEFT_OUT, PALETTE, USED, hex_of, ramp
 from skysense.view.pictures import heading, on_screen
 
 HALF_DAY = pd.Timedelta(hours=12)
@@ -131,21 +131,28 @@ def usage_table(shares: xr.DataArray) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def usage(shares: xr.DataArray, width: int = 600) -> hv.Bars:
+def usage(
+    shares: xr.DataArray, width: int = 600, colours: Mapping[str, str] | None = None
+) -> hv.Bars:
     """Share of pixels that each prototype has; several places side by side.
 
     Bars of one place have the colours of the map; of several places, one colour per place.
+
+    Args:
+        shares: From `analysis.usage(field)` or `compare(...).usage`.
+        width: Of the chart (pixels on the screen).
+        colours: {name of the place: `#rrggbb`}, where places have colours already.
     """
     table = usage_table(shares)
     width = on_screen(width)
     names = list(dict.fromkeys(table["region"]))
+    given = dict(colours or {})
+    hues = [given.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(names)]
     several = len(names) > 1
     keys = ["prototype", "region"] if several else ["prototype"]
     bars = hv.Bars(table, keys, ["share", "colour"])
     style: dict[str, Any] = (
-        {"color": "region", "cmap": list(PALETTE[: len(names)]), "show_legend": True}
-        if several
-        else {"color": "colour"}
+        {"color": "region", "cmap": hues, "show_legend": True} if several else {"color": "colour"}
     )
     return bars.opts(
         backend="bokeh",
@@ -159,64 +166,6 @@ def usage(shares: xr.DataArray, width: int = 600) -> hv.Bars:
         line_color=None,
         **style,
     )
-
-
-def comparison(found: Comparison, width: int = 600) -> hv.Overlay:
-    """Distances between places with their intervals, above the control on the same scale."""
-    rows = distance_table(found)
-    width = on_screen(width)
-    rows["place"] = np.arange(len(rows))[::-1]
-    known = rows.dropna(subset=["low", "high"]).assign(again=lambda table: table["place"])
-    whiskers = hv.Segments(known, ["low", "place", "high", "again"], ["colour"])
-    dots = hv.Points(rows, ["distance", "place"], ["what", "low", "high", "colour"])
-    whiskers = whiskers.opts(backend="bokeh", color="colour", line_width=3)
-    dots = dots.opts(backend="bokeh", color="colour", size=9, tools=["hover"])
-    reach = float(np.nanmax([*rows["high"], *rows["distance"], 0.01]))
-    return hv.Overlay([whiskers, dots]).opts(
-        backend="bokeh",
-        width=width,
-        height=80 + 32 * len(rows),
-        xlabel="transport distance (0 the same, 2 opposite)",
-        ylabel="",
-        xlim=(0, reach * 1.1),
-        ylim=(-0.6, len(rows) - 0.4),
-        yticks=list(zip(rows["place"].tolist(), rows["what"], strict=True)),
-        **heading(width, "blue: two places; grey: two halves of one place (the control)"),
-    )
-
-
-def distance_table(found: Comparison) -> pd.DataFrame:
-    """Pairs of places, then the control of each: what, distance, low, high, colour.
-
-    Raises:
-        AnalysisError: If it is no comparison.
-    """
-    if not isinstance(found, Comparison):
-        raise AnalysisError(f"{shown(found)} is no comparison; compare(places, bank) makes one.")
-    rows = [
-        {
-            "what": f"{r['region']} – {r['other']}",
-            "distance": r["distance"],
-            "low": r["low"],
-            "high": r["high"],
-            "colour": USED,
-        }
-        for r in found.to_dataframe().to_dict("records")
-    ]
-    for name in found.names:
-        low, middle, high = (
-            float(found.control.sel(region=name, bound=b)) for b in ("low", "middle", "high")
-        )
-        rows.append(
-            {
-                "what": f"{name}, halved",
-                "distance": middle,
-                "low": low,
-                "high": high,
-                "colour": UNSELECTED,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def agreement(found: Agreement, width: int = 420) -> hv.HeatMap:

@@ -23,7 +23,8 @@ from skysense.checks import shown as brief
 from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
-from skysense.view.charts import distance_table, rail, usage_table
+from skysense.view.charts import rail, usage_table
+from skysense.view.distances import distance_table
 from skysense.view.effects import sensitivity_table
 from skysense.view.hues import PALETTE, SELECTED, SENSOR, UNSELECTED, USED, ramp
 from skysense.view.imagery import true_colour_field

@@ -180,3 +180,37 @@ def test_a_verdict_needs_the_whole_interval(found, low, words):
         control=xr.full_like(found.control, 0.4),
     )
     assert words in str(doubtful).splitlines()[0]
+
+
+def test_payers_are_ranked_and_their_parts_sum_to_one(found):
+    table = found.payers("here", "elsewhere")
+    assert table["part"].sum() == pytest.approx(1)
+    assert table["part"].is_monotonic_decreasing
+    assert table["pays"].sum() == pytest.approx(
+        float(found.distance.sel(region="here", other="elsewhere"))
+    )
+
+
+def test_a_payer_is_said_to_be_more_in_the_place_that_has_more_of_it(found):
+    for row in found.payers("here", "elsewhere").to_dict("records"):
+        shares = found.usage.sel(prototype=row["prototype"])
+        more = str(shares.sel(region=["here", "elsewhere"]).idxmax("region").item())
+        assert row["more_in"] == more or row["difference"] == 0
+
+
+def test_blocks_dealt_out_again_differ_less_than_two_places_of_other_classes(found):
+    at = {"region": "here", "other": "elsewhere"}
+    assert float(found.shuffled.sel(**at, bound="high")) < float(found.distance.sel(**at))
+    twin = {"region": "here", "other": "twin"}
+    assert float(found.shuffled.sel(**twin, bound="high")) > float(found.distance.sel(**twin)) / 2
+
+
+def test_a_verdict_weighs_the_distance_against_the_largest_control(found):
+    assert found.verdict("here", "elsewhere") == "different"
+    assert found.verdict("here", "elsewhere", same_place=9.0) == "not distinguishable"
+    assert found.verdict("here", "twin") == "not distinguishable"
+
+
+def test_places_that_were_not_compared_have_no_verdict(found):
+    with pytest.raises(AnalysisError, match="was not compared"):
+        found.verdict("here", "nowhere")

@@ -140,13 +140,13 @@ def test_two_encoded_places_can_be_compared(encoded):
     encoded.open(1).encode()
     names = list(encoded.flow.made.encoded())
     assert len(names) == 2
-    encoded.flow.made.compare(names)
+    encoded.flow.comparing.compare(names)
     encoded.settle()
     assert encoded.state.comparison.names == tuple(names)
 
 
 def test_one_place_alone_cannot_be_compared_and_a_sentence_says_so(encoded):
-    encoded.flow.made.compare(["Small 1"])
+    encoded.flow.comparing.compare(["Small 1"])
     assert encoded.state.status("compare").kind == "failed"
     assert "two" in encoded.state.status("compare").sentence
 

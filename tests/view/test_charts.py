@@ -2,13 +2,13 @@ import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
-from blobs import blobs, fields, on_ground
+from blobs import on_ground
 
 from skysense import view
-from skysense.analysis import agreement, assign, compare, fit_prototypes, usage
+from skysense.analysis import agreement, assign, fit_prototypes, usage
 from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
-from skysense.view.charts import confusion_table, distance_table, rail
+from skysense.view.charts import confusion_table, rail
 from skysense.view.hues import LEFT_OUT, PALETTE, USED
 
 RAIL = [
@@ -21,12 +21,6 @@ RAIL = [
 
 def drawn(element):
     return hv.renderer("bokeh").get_plot(element).handles
-
-
-@pytest.fixture(scope="module")
-def comparison():
-    places = {"here": blobs(fields(64, 4, 8)), "there": blobs(fields(64, 3, 8) + 4, seed=2)}
-    return compare(places, fit_prototypes(places, 8), bootstrap=20)
 
 
 def test_every_dated_acquisition_stands_on_the_rail_as_high_as_it_is_clear():
@@ -85,19 +79,18 @@ def test_bars_of_several_places_have_one_colour_per_place():
     }  # fmt: skip
 
 
+def test_bars_of_places_take_the_colours_they_are_given():
+    shares = xr.DataArray([[0.3, 0.7], [0.5, 0.5]], {"region": ["zoo", "alps"]},
+                          ("region", "prototype"))  # fmt: skip
+    mapper = drawn(view.usage(shares, colours={"alps": "#112233"}))["color_color_mapper"]
+    assert dict(zip(mapper.factors, mapper.palette, strict=True)) == {
+        "zoo": PALETTE[0], "alps": "#112233",
+    }  # fmt: skip
+
+
 def test_what_are_no_shares_is_refused(features):
     with pytest.raises(AnalysisError, match="usage"):
         view.usage(features)
-
-
-def test_the_control_stands_on_the_same_scale_as_the_distance(comparison):
-    table = distance_table(comparison)
-    assert list(table["what"]) == ["here – there", "here, halved", "there, halved"]
-    assert table["distance"][0] == float(comparison.distance[0, 1])
-    assert table["high"][1] == float(comparison.control.sel(region="here", bound="high"))
-    plot = hv.renderer("bokeh").get_plot(view.comparison(comparison)).handles["plot"]
-    assert plot.x_range.start == 0
-    assert plot.x_range.end > table["high"].max()
 
 
 def test_a_confusion_table_gives_shares_of_each_label():
