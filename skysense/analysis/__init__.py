@@ -7,16 +7,20 @@ on the same grid that carry the features' provenance.
 from skysense.analysis.comparison import Comparison, compare
 from skysense.analysis.groups import cluster
 from skysense.analysis.labels import label_field, training_points
+from skysense.analysis.marks import LabelClass, Labels, points_of
 from skysense.analysis.prototypes import assign, fit_prototypes, sinkhorn, usage
 from skysense.analysis.reduce import Projection, fit_pca, fit_umap, open_projection, pca, umap
 from skysense.analysis.score import Agreement, agreement
 from skysense.analysis.search import similarity
-from skysense.analysis.segmentation import classes, segment
+from skysense.analysis.segmentation import Segmenter, classes, segment
 
 __all__ = [
     "Agreement",
     "Comparison",
+    "LabelClass",
+    "Labels",
     "Projection",
+    "Segmenter",
     "agreement",
     "assign",
     "classes",
@@ -28,6 +32,7 @@ __all__ = [
     "label_field",
     "open_projection",
     "pca",
+    "points_of",
     "segment",
     "similarity",
     "sinkhorn",
