@@ -4,6 +4,7 @@ Every function takes features (feature, y, x) with NaN where nothing was seen, a
 on the same grid that carry the features' provenance.
 """
 
+from skysense.analysis.blocks import SpatialScore, spatial_score
 from skysense.analysis.comparison import Comparison, compare
 from skysense.analysis.groups import cluster
 from skysense.analysis.labels import label_field, training_points
@@ -21,6 +22,7 @@ __all__ = [
     "Labels",
     "Projection",
     "Segmenter",
+    "SpatialScore",
     "agreement",
     "assign",
     "classes",
@@ -36,6 +38,7 @@ __all__ = [
     "segment",
     "similarity",
     "sinkhorn",
+    "spatial_score",
     "training_points",
     "umap",
     "usage",

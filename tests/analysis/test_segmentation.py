@@ -82,10 +82,10 @@ def test_solving_in_the_span_of_the_labels_equals_solving_in_all_features(featur
 
 def test_the_map_does_not_depend_on_the_rectangle_that_was_drawn(features, truth):
     part = features[:, 20:80, 10:90]
-    labels = {
-        name: [*place_of(features, *np.argwhere(truth[25:70, 15:80] == i)[::60].T + [[25], [15]])]
-        for i, name in enumerate(NAMES)
-    }
+    labels = {}
+    for i, name in enumerate(NAMES):
+        rows, columns = np.argwhere(truth[25:70, 15:80] == i)[::60].T
+        labels[name] = place_of(features, rows + 25, columns + 15)
     labels["wood"] = [square(features, (40, 70), (20, 60))]  # sampled: more than PER_CLASS cells
     whole, cut = segment(features, labels), segment(part, labels)
     np.testing.assert_allclose(cut, whole[:, 20:80, 10:90], atol=1e-6)
