@@ -41,7 +41,7 @@ def test_labels_that_have_nothing_to_do_with_the_features_score_by_chance(truth)
 def test_what_only_neighbours_share_earns_nothing():
     """Smooth noise gives a pixel away to its neighbour, and says nothing further on."""
     rng = np.random.default_rng(0)
-    smooth = np.stack([gaussian_filter(rng.normal(size=(96, 96)), 4) for _ in range(64)])
+    smooth = np.stack([gaussian_filter(rng.normal(size=(96, 96)), 4) for _ in range(200)])
     features = on_ground(smooth / smooth.std(), encoder="noise")
     truth = (gaussian_filter(rng.normal(size=(96, 96)), 4) > 0).astype(int)
     labels = as_labels(truth, features, ("a", "b"))
