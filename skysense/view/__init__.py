@@ -10,6 +10,7 @@ from typing import Any
 _HOMES = {
     "Overlay": "overlays",
     "PALETTE": "hues",
+    "above": "selection",
     "agreement": "charts",
     "caption": "words",
     "colours": "paint",
