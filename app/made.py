@@ -144,18 +144,3 @@ class Made:
             self._state.comparison = found
 
         self._flow.run("compare", "compare", "Comparing", work, done)
-
-    def find_alike(self) -> None:
-        """How much every cell is like the one that was clicked."""
-        made = self._now()
-        if made is None or self._state.here is None:
-            return
-        _, features = made
-        lon, lat = self._state.here
-        self._flow.run(
-            "alike",
-            "similarity",
-            "Comparing with the clicked cell",
-            lambda _: analysis.similarity(features, to=(lon, lat)),
-            lambda field: self._state.set_field("similarity", field),
-        )
