@@ -47,5 +47,5 @@ def point(
 
 
 def _area(geometry: dict[str, Any], colour: str) -> dict[str, Any]:
-    style = {"color": colour, "fillColor": colour, "fillOpacity": 0.15, "weight": 2, "opacity": 1}
+    style = {"color": "#ffffff", "fillColor": colour, "fillOpacity": 0.4, "weight": 2, "opacity": 1}
     return {"type": "Feature", "properties": {"style": style}, "geometry": geometry}

@@ -53,10 +53,14 @@ class Label:
             lambda: self._with_name(labels.promote_selection),
         )  # fmt: skip
         self._fade = pmui.Switch.from_param(
-            self.state.param.fade, label="Fade where unsure", size="small", margin=(0, 8)
+            self.state.param.fade,
+            label="Fade where unsure",
+            description="",
+            size="small",
+            margin=(0, 8),
         )
         self._marks = pmui.Switch.from_param(
-            self.state.param.marks, label="Show marks", size="small", margin=(0, 8)
+            self.state.param.marks, label="Show marks", description="", size="small", margin=(0, 8)
         )
         self._check = _button("Check accuracy", "grid_view",
                               "Train on some blocks of ground and test on the others, ten times.",
@@ -66,15 +70,15 @@ class Label:
             pn.Row(
                 tip(self._fade, "Draw a class fainter where another is nearly as likely."),
                 tip(self._marks, "Draw the points and areas on the map."),
-                self._check, margin=0,
+                margin=0,
             ),
-            self._score, sizing_mode="stretch_width", margin=0,
+            self._check, self._score, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         self.view = pn.Column(
             pn.Row(
                 self._tool, self._undo, self._redo,
                 tip(self._live, "Follow every change at once; switch off on a slow machine."),
-                self._now, margin=(2, 8), align="center",
+                self._now, margin=(2, 8),
             ),
             self._say,
             self._rows,
@@ -85,9 +89,9 @@ class Label:
                 _icon("delete_outline", "Take the marked class away, with its marks.",
                       lambda: labels.delete(self.state.active_class)),
                 _icon("layers_clear", "Take away all marks; the classes stay.", labels.clear),
-                margin=(4, 8), align="center",
+                margin=(4, 8),
             ),
-            pn.Row(self._promote, margin=0),
+            self._promote,
             self._results,
             pmui.Divider(sizing_mode="stretch_width", margin=(6, 0)),
             *self._files(),
@@ -244,6 +248,8 @@ def score_markup(score: Any) -> str:
     if score.few:
         few = ('<br><span class="flag">few blocks</span> Read it as a hint, and mark places '
                "further apart.")  # fmt: skip
+    if score.left_out:
+        few += f'<br><span class="quiet">Not scored, in one corner each: {safe(", ".join(score.left_out))}.</span>'
     return (
         f"<b>Accuracy {right:.0%}</b> ({least:.0%} to {most:.0%}), <b>mean IoU {iou:.2f}</b> "
         f"({low:.2f} to {high:.2f})<br>"
@@ -269,7 +275,7 @@ def _icon(icon: str, sentence: str, do: Callable[..., Any]) -> Any:
 
 def _button(label: str, icon: str, sentence: str, do: Callable[..., Any]) -> Any:
     return pmui.Button(
-        label=label, icon=icon, variant="text", size="small", margin=(2, 4), align="center",
+        label=label, icon=icon, variant="text", size="small", margin=(2, 4),
         description=sentence, on_click=lambda _: do(),
     )  # fmt: skip
 

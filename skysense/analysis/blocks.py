@@ -117,6 +117,8 @@ class SpatialScore:
     """Side of a block (m)."""
     tested: int
     """Labelled pixels in all."""
+    left_out: tuple[str, ...] = ()
+    """Classes whose labels all lie within a block of each other, so that they were not scored."""
 
     @property
     def few(self) -> bool:
@@ -136,6 +138,8 @@ class SpatialScore:
             f"{most:.0%}) on blocks of {self.block:g} m that were held out; {self.tested:,} "
             f"labelled pixels in {self.blocks} blocks, {len(self.miou)} splits"
         )
+        if self.left_out:
+            text += f". Not scored, as they lie in one corner each: {', '.join(self.left_out)}"
         if self.few:
             text += f". Fewer than {FEW} blocks: read it as a hint, and mark places further apart"
         return text
@@ -152,7 +156,8 @@ def spatial_score(
     """How well `segment` does on ground that it was not trained on.
 
     The squares of a checkerboard train and test in turn; each split shifts the board at random.
-    Every class counts alike in the accuracy, whatever number of its pixels was labelled.
+    Every class counts alike in the accuracy, whatever number of its pixels was labelled. Classes
+    that lie in one corner only cannot be tested and are left out, which the score says.
 
     Args:
         features: (feature, y, x), or a `Segmenter` of them.
@@ -163,8 +168,7 @@ def spatial_score(
         seed: Of the boards and of the samples.
 
     Raises:
-        AnalysisError: As `segment`; or if a class lies in one block only, so that nothing of it is
-            left to test.
+        AnalysisError: As `segment`; or if fewer than two classes are spread over more than a block.
     """
     segmenter = features if isinstance(features, Segmenter) else Segmenter.of(features)
     step = abs(float(segmenter.geobox.resolution.x))
@@ -174,8 +178,11 @@ def spatial_score(
     seed = seed_of(seed, AnalysisError)
     cells, classes, names = _labelled(segmenter, labels)
     metres = _metres(segmenter, cells)
+    kept, left_out = _spread_out(metres, classes, names, block)
+    used = np.isin(classes, kept)
+    cells, metres = cells[used], metres[used]
+    classes, names = np.searchsorted(kept, classes[used]), [names[k] for k in kept]
     fixed = np.unique(np.floor(metres / block), axis=0)
-    _check_blocks(metres, classes, names, block)
     values = segmenter.pixels.values[segmenter.rows[cells]]
     counts = np.zeros((splits, len(names), len(names)))
     for i in range(splits):
@@ -200,6 +207,7 @@ def spatial_score(
         len(fixed),
         block,
         len(cells),
+        left_out,
     )
 
 
@@ -232,11 +240,15 @@ def _metres(segmenter: Segmenter, cells: np.ndarray) -> np.ndarray:
     return np.column_stack([x, -np.asarray(y)])
 
 
-def _check_blocks(metres: np.ndarray, classes: np.ndarray, names: list[str], block: float) -> None:
-    for k, name in enumerate(names):
-        apart = np.ptp(metres[classes == k], axis=0)
-        if apart.max(initial=0) < block:
-            raise AnalysisError(
-                f"Too few blocks: all labels of {name!r} lie within {block:g} m, so what is tested "
-                "would lie beside what trains. Mark it in another part of the place too."
-            )
+def _spread_out(
+    metres: np.ndarray, classes: np.ndarray, names: list[str], block: float
+) -> tuple[list[int], tuple[str, ...]]:
+    """Classes that lie further apart than a block, and the names of the others."""
+    kept = [k for k in range(len(names)) if np.ptp(metres[classes == k], axis=0).max() >= block]
+    left_out = tuple(name for k, name in enumerate(names) if k not in kept)
+    if len(kept) < 2:
+        raise AnalysisError(
+            f"Too few blocks: all labels of {left_out[0]!r} lie within {block:g} m, so what is "
+            "tested would lie beside what trains. Mark it in another part of the place too."
+        )
+    return kept, left_out

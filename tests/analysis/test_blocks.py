@@ -82,9 +82,20 @@ def test_few_blocks_are_said(features):
     assert "Fewer than 12 blocks" in str(score)
 
 
-def test_a_class_of_one_corner_is_named(features, truth):
+def test_a_class_of_one_corner_is_left_out_and_named(features, truth):
     labels = clicks(features, truth, 10)
     labels["maize"] = place_of(features, [2, 3], [2, 3])
+    score = spatial_score(features, labels)
+    assert score.left_out == ("maize",)
+    assert "maize" not in score.recall
+    assert "Not scored, as they lie in one corner each: maize" in str(score)
+
+
+def test_without_two_classes_that_are_spread_out_there_is_no_score(features, truth):
+    labels = {
+        "maize": place_of(features, [2, 3], [2, 3]),
+        "grass": clicks(features, truth, 5)["grass"],
+    }
     with pytest.raises(AnalysisError, match="Too few blocks: all labels of 'maize'"):
         spatial_score(features, labels)
 
