@@ -1,6 +1,7 @@
 """What is said about one cell is what is in the stack there."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_another_stack_is_refused(stack, features):
 
 
 def test_a_real_cell_of_flanders(shared):
-    stack = load_stack("tests/recipes/be-flanders-parcels.toml")
+    stack = load_stack(Path(__file__).parent / "recipes" / "be-flanders-parcels.toml")
     features = embed(stack, load_encoder("spectral"), resolution=40)
     found = provenance_at(stack, features, *at(features, 8, 8))
     s2, s1 = found.sensors

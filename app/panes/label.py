@@ -231,7 +231,7 @@ class Label:
             parts.append(status_markup(status, ""))
         elif state.score is not None:
             parts.append(score_markup(state.score))
-        if state.agreement is not None:
+        elif state.agreement is not None:
             parts.append(
                 f"<b>Agreement with {safe(self.flow.labels.truth_name)}</b> {safe(state.agreement)}"
                 ' <span class="quiet">on cells that were not trained on; those beside them were, '

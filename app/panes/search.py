@@ -27,7 +27,7 @@ class Search:
         search = flow.search
         self._say = block(sizing_mode="stretch_width")
         self._like = pmui.RadioButtonGroup(
-            options={"＋ like this": True, "－ not like this": False}, value=True, size="small",
+            options={"+ like this": True, "− not like this": False}, value=True, size="small",
             sx=SEGMENTS, margin=(2, 8), description="What the next click on the map is.",
         )  # fmt: skip
         self._like.param.watch(self._chosen, "value")
@@ -85,7 +85,7 @@ class Search:
         self._like.value, self._clear.visible = state.like, bool(state.examples)
         self._rows.rows = [
             {
-                "name": f"{'＋' if each.like else '－'} {degrees(each.lon, each.lat)}",
+                "name": f"{'+' if each.like else '−'} {degrees(each.lon, each.lat)}",
                 "colour": LIKE if each.like else UNLIKE,
                 "note": "×",
                 "tip": "Take this example away.",
@@ -110,6 +110,6 @@ class Search:
         share = count / max(int(field.notnull().sum()), 1)
         self._found.object = (
             f"<b>{count:,} cells</b> · {area:.2f} km² ({share:.0%}) at {state.threshold:.3f} or more"
-            + ('<br><span class="quiet">Above 0 a place is nearer to a ＋ than to any －.</span>'
+            + ('<br><span class="quiet">Above 0 a place is nearer to a + than to any −.</span>'
                if field.attrs.get("unlike") else "")
         )  # fmt: skip
