@@ -79,7 +79,7 @@ class Page:
             header.view,
             pmui.Row(left, right, sizing_mode="stretch_both", margin=0),
             rail,
-            pmui.Row(Inspector(flow).view, provenance.button, sizing_mode="stretch_width",
+            pmui.Row(provenance.opened_by(Inspector(flow).view), provenance.button, sizing_mode="stretch_width",
                      height=36, margin=0),
             new_place.view,
             provenance.view,

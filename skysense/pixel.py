@@ -133,9 +133,12 @@ def provenance_at(
     middle = geobox.crs.transformer_to_crs("EPSG:4326")(x, y)
     attrs = features.attrs
     run = [str(attrs.get(key, "")) for key in ("device", "dtype")]
-    for key, one, more in (("threads", "thread", "threads"), ("batch_size", "window", "windows")):
+    for key, one, more in (
+        ("threads", "thread", "threads"),
+        ("batch_size", "window at once", "windows at once"),
+    ):
         if (count := attrs.get(key)) is not None:
-            run.append(f"{count} {one if count == 1 else more} at once")
+            run.append(f"{count} {one if count == 1 else more}")
     lattice = Lattice.from_attrs(stack.attrs)
     return PixelProvenance(
         lon=float(middle[0]),

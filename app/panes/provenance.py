@@ -59,6 +59,16 @@ class Provenance:
         self.view.param.watch(self._look, "open")
         self._show()
 
+    def opened_by(self, line: Any) -> Any:
+        """The same line, which opens the drawer when it is clicked."""
+        return pmui.Clickable(
+            line,
+            disable_ripple=True,
+            margin=0,
+            sizing_mode="stretch_width",
+            on_click=lambda _: setattr(self.view, "open", True),
+        )
+
     def _look(self, *_: Any) -> None:
         """Find out about the clicked cell, once somebody wants to know."""
         state = self.state

@@ -115,7 +115,7 @@ def test_a_search_finds_counts_and_becomes_a_class(visitor):
 def test_the_drawer_tells_what_the_clicked_cell_was_made_of(visitor):
     visitor.click_map(0.5, 0.5)
     visitor.reads("group")
-    visitor.press("How it was made")
+    visitor.page.get_by_text("usable on").first.click()  # in the line at the bottom
     visitor.reads("This cell")
     visitor.reads(r"observations of \d+ dates")
     visitor.reads("seen on")
