@@ -278,6 +278,10 @@ class Compute:
 
         return self.store.get(("coordinates", choices, axes), make)
 
+    def segmenter(self, choices: Choices, features: xr.DataArray) -> analysis.Segmenter:
+        """Features laid out for the classes that grow from clicks."""
+        return self.store.get(("segmenter", choices), lambda: analysis.Segmenter.of(features))
+
     def clusters(self, choices: Choices, features: xr.DataArray, n: int) -> xr.DataArray:
         """Groups of like cells."""
         return self.store.get(("clusters", choices, n), lambda: analysis.cluster(features, n=n))

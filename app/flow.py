@@ -20,6 +20,7 @@ from app.labelling import Labelling
 from app.made import Made
 from app.places import SYNTHETIC, Place, checked, typed_region
 from app.regions import Regions
+from app.searching import Searching
 from app.state import EMPTY, READY, Choices, State, failed, working
 from skysense import view
 from skysense.dates import acquisitions
@@ -29,7 +30,7 @@ from skysense.stack import sensors_of
 
 _ABOUT_A_PLACE = (
     "open", "colour", "cost", "encode", "features", "scatter", "groups", "prototypes", "classes",
-    "label-file", "alike", "values", "top", "atlas",
+    "label-file", "alike", "values", "top", "atlas", "score", "cell",
 )  # fmt: skip
 """Slots whose jobs nobody waits for once another place is chosen."""
 
@@ -50,6 +51,7 @@ class Flow:
         self.banks = Banks(self)
         self.comparing = Comparing(self)
         self.regions = Regions(self)
+        self.search = Searching(self)
         state.param.watch(self._recount_cost, ["encoder", "dates", "resolution"])
 
     def run(
@@ -134,6 +136,7 @@ class Flow:
         )  # fmt: skip
         self._encode_when_open = False
         self.labels.reset()
+        self.search.clear()
 
         def opened(stack: xr.DataTree) -> None:
             state.param.update(
@@ -266,9 +269,9 @@ class Flow:
         self.state.param.update(here=(lon, lat), measured="")
         self._measure(lon, lat)
         if self.state.mode == "label":
-            self.labels.add_point(lon, lat)
+            self.labels.click(lon, lat)
         elif self.state.top == "similarity":
-            self.made.find_alike()
+            self.search.click(lon, lat)
 
     def _measure(self, lon: float, lat: float) -> None:
         """Read what the shown date says at a place; in a worker, since it may have to be fetched."""
@@ -290,12 +293,14 @@ class Flow:
     def show_layer(self, layer: str) -> None:
         """Put a layer on top of the map."""
         self.state.top = layer
-        if layer == "similarity":
-            self.made.find_alike()
+        if layer == "similarity" and self.state.here is not None and not self.state.examples:
+            self.search.click(*self.state.here)
 
     def drawn(self, geometry: dict[str, Any]) -> None:
-        """A polygon was drawn on the map in the mode *select*."""
-        if self.state.features is not None:
+        """A polygon was drawn on the map: it selects, or is an area of the active class."""
+        if self.state.mode == "label":
+            self.labels.add_area(geometry)
+        elif self.state.features is not None:
             self.select(cells_inside(self.state.features, geometry))
 
     def lassoed(self, ring: np.ndarray) -> None:

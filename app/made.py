@@ -122,18 +122,3 @@ class Made:
     def encoded(self) -> dict[str, xr.DataArray]:
         """The same by name, features only."""
         return {place.name: features for place, (_, features) in self.encoded_places().items()}
-
-    def find_alike(self) -> None:
-        """How much every cell is like the one that was clicked."""
-        made = self._now()
-        if made is None or self._state.here is None:
-            return
-        _, features = made
-        lon, lat = self._state.here
-        self._flow.run(
-            "alike",
-            "similarity",
-            "Comparing with the clicked cell",
-            lambda _: analysis.similarity(features, to=(lon, lat)),
-            lambda field: self._state.set_field("similarity", field),
-        )

@@ -20,10 +20,11 @@ from app.panes.newplace import NewPlace
 from app.panes.prototypes import Prototypes
 from app.panes.provenance import Provenance
 from app.panes.scatter import Scatter
+from app.panes.search import Search
 from app.state import DRAWING_PLACE
 from app.theme import LINE, PAGE, TABS_CSS, THEME
 
-_TABS = ("Scatter", "Prototypes", "Compare", "Label")
+_TABS = ("Scatter", "Prototypes", "Compare", "Search", "Label")
 _CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
 
 
@@ -44,6 +45,7 @@ class Page:
         self._later: dict[str, Callable[[], pn.viewable.Viewable]] = {
             "Prototypes": lambda: self._kept(Prototypes(flow, web)),
             "Compare": lambda: self._kept(Compare(flow, web)),
+            "Search": lambda: Search(flow).view,
             "Label": lambda: Label(flow, folder).view,
         }
         """What is made when its tab is first turned to, so that the page opens sooner."""
@@ -78,7 +80,7 @@ class Page:
             header.view,
             pmui.Row(left, right, sizing_mode="stretch_both", margin=0),
             rail,
-            pmui.Row(Inspector(flow).view, provenance.button, sizing_mode="stretch_width",
+            pmui.Row(provenance.opened_by(Inspector(flow).view), provenance.button, sizing_mode="stretch_width",
                      height=36, margin=0),
             new_place.view,
             provenance.view,
@@ -111,6 +113,10 @@ class Page:
         make = self._later.pop(_TABS[event.new], None)
         if make is not None:
             self._tabs[event.new][:] = [make()]
+        self.state.searching = _TABS[event.new] == "Search"
+        if self.state.searching and self.state.features is not None:
+            self.state.mode = "inspect"
+            self.flow.show_layer("similarity")
         if _TABS[event.new] == "Label" and self.state.features is not None:
             self.state.mode = "label"
         elif self.state.mode == "label":
@@ -118,6 +124,8 @@ class Page:
 
     def _follow_mode(self, event: Any) -> None:
         if event.new == "label":
+            if self.state.selection is not None:
+                self.flow.labels.offer(self.state.selection)
             self.flow.select(None)  # its colour would hide the classes
             self._tabs.active = _TABS.index("Label")
 

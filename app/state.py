@@ -3,13 +3,14 @@
 Panes read these and are told when one changes; only `app.flow.Flow` writes them.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import param
 import xarray as xr
 
 from app.places import Place
+from skysense.analysis import LabelClass, SpatialScore
 from skysense.dates import Acquisition, Dates
 
 LAYERS: dict[str, str] = {
@@ -28,6 +29,9 @@ MODES: dict[str, str] = {
     "label": "Label",
 }
 """What a click or a drawing on the map means."""
+
+TOOLS: dict[str, str] = {"point": "Point", "area": "Area", "erase": "Erase"}
+"""What a click or a drawing does in the mode *label*."""
 
 DRAWING_PLACE = "place"
 """The mode in which a drawing becomes a new place; entered from its dialog only."""
@@ -60,16 +64,12 @@ EMPTY = Status("empty")
 
 
 @dataclass(frozen=True)
-class LabelClass:
-    """A class of the user: its name and the places that were clicked for it."""
+class Example:
+    """A place of a search: what is looked for, or what is not."""
 
-    name: str
-    points: tuple[tuple[float, float], ...] = ()
-    """(lon, lat) in degrees."""
-
-    def with_point(self, lon: float, lat: float) -> "LabelClass":
-        """The class with one more place."""
-        return replace(self, points=(*self.points, (lon, lat)))
+    lon: float
+    lat: float
+    like: bool = True
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,21 @@ class State(param.Parameterized):
     classes = param.List(default=[], item_type=LabelClass)
     active_class = param.Integer(0, bounds=(0, None))
     agreement = param.Parameter(default=None, doc="How the classes agree with a label file.")
+    score = param.ClassSelector(class_=SpatialScore, allow_None=True, default=None)
+    tool = param.Selector(default="point", objects=list(TOOLS))
+    live = param.Boolean(True, doc="Segment after every change of the labels.")
+    stale = param.Boolean(False, doc="The map of classes is of labels that have changed since.")
+    marks = param.Boolean(True, doc="Draw points and areas of the classes on the map.")
+    probabilities = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None)
+    fade = param.Boolean(False, doc="Draw classes fainter where they are less sure.")
+    offered = param.Array(default=None, allow_None=True, doc="(y, x) bool, could become a class.")
+
+    examples = param.List(default=[], item_type=Example, doc="Places of the search.")
+    searching = param.Boolean(False, doc="Clicks on the map are examples of the search.")
+    like = param.Boolean(True, doc="The next example is one of what is looked for.")
+    threshold = param.Number(default=None, allow_None=True, doc="Least similarity that is found.")
+    found = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None,
+                                doc="The similarity where it reaches the threshold.")  # fmt: skip
 
     atlas = param.Parameter(default=None, doc="What the prototypes look like, or None.")
 
@@ -147,6 +162,21 @@ class State(param.Parameterized):
         if self.place is None:
             return None
         return Choices(self.place, self.encoder, self.dates, self.resolution)
+
+    @property
+    def drawing_areas(self) -> bool:
+        """Whether drawings on the map are areas of the active class; clicks mean nothing then."""
+        return self.mode == "label" and self.tool == "area"
+
+    @property
+    def top_field(self) -> xr.DataArray | None:
+        """The field of the layer on top as the map draws it; the same object until it changes."""
+        field = self.fields.get(self.top)
+        if field is not None and self.top == "classes" and self.fade:
+            return self.probabilities
+        if field is not None and self.top == "similarity" and self.found is not None:
+            return self.found
+        return field
 
     def status(self, pane: str) -> Status:
         """How a pane is doing."""

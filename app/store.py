@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from skysense.analysis import Segmenter
+
 MAX_BYTES = 2_000_000_000
 
 
@@ -81,7 +83,7 @@ def nbytes(value: Any) -> int:
             for variable in node.variables.values()
             if isinstance(variable._data, np.ndarray)
         )
-    if isinstance(value, xr.DataArray | np.ndarray):
+    if isinstance(value, xr.DataArray | np.ndarray | Segmenter):
         return int(value.nbytes)
     if isinstance(value, bytes):
         return len(value)

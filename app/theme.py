@@ -77,7 +77,7 @@ TEXT_CSS = f"""
 .ramp {{ flex: none; width: 150px; height: 10px; border-radius: 3px; display: inline-block; }}
 .flag {{ background: {WARN_GROUND}; color: {WARN}; border-radius: 10px; padding: 0 8px;
          font-weight: 500; white-space: nowrap; }}
-.line {{ white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}
+.line {{ white-space: nowrap; overflow: clip; text-overflow: ellipsis; }}
 .failed {{ background: {FAIL_GROUND}; color: {FAIL}; border-radius: 8px; padding: 8px 12px; }}
 .empty {{ background: {GROUND}; color: {QUIET}; border-radius: 8px; padding: 8px 12px; }}
 .working {{ color: {QUIET}; }}

@@ -57,10 +57,17 @@ _HOMES = {
     "segment": "analysis",
     "classes": "analysis",
     "training_points": "analysis",
+    "Labels": "analysis",
+    "LabelClass": "analysis",
+    "points_of": "analysis",
+    "spatial_score": "analysis",
     "agreement": "analysis",
     "save_features": "export",
     "open_features": "export",
     "save_classes": "export",
+    "save_labels": "labels_file",
+    "open_labels": "labels_file",
+    "provenance_at": "pixel",
 }
 _MODULES = ("view", "synthetic")
 

@@ -27,7 +27,7 @@ from zarr.errors import ZarrUserWarning
 from skysense.analysis.pixels import check_categorical, check_features, geobox_of
 from skysense.disk import WHOLE, check_whole, lazily, path_of, reading, written
 from skysense.errors import AnalysisError
-from skysense.view.hues import PALETTE, rgb_of
+from skysense.view.hues import of_categories, rgb_of
 
 FEATURE_FILES = (".zarr", ".tif", ".tiff")
 """What features can be written to."""
@@ -176,14 +176,15 @@ def save_classes(field: xr.DataArray, path: str | Path, overwrite: bool = False)
     path = check_free(path, CLASS_FILES, overwrite)
     geobox = geobox_of(field)
     attrs = plain(field.attrs)
+    colours = of_categories(attrs, len(categories))
     if path.suffix in (".geojson", ".json"):
-        frame = _polygons(values, geobox, categories)
+        frame = _polygons(values, geobox, categories, colours)
         with written(path, AnalysisError) as partial:
             partial.write_text(_geojson(frame, attrs), "utf-8")
         return path
     kind, nothing = (np.uint8, 255) if len(categories) <= 255 else (np.uint16, 65_535)
     codes = np.where(np.isfinite(values), values, nothing).astype(kind)
-    table = {i: (*rgb_of(colour_of(i)), 255) for i in range(min(len(categories), nothing))}
+    table = {i: (*rgb_of(colour), 255) for i, colour in enumerate(colours[:nothing])}
     table[nothing] = (0, 0, 0, 0)
     tags = _tags(attrs) | {f"CLASS_{i}": name for i, name in enumerate(categories)}
     names = [str(field.attrs.get("long_name", "class"))]
@@ -191,11 +192,6 @@ def save_classes(field: xr.DataArray, path: str | Path, overwrite: bool = False)
     with written(path, AnalysisError, CPLE_BaseError) as partial:
         _write_tiff(codes[None], geobox, nothing, names, tags, legend, TIFF, partial)
     return path
-
-
-def colour_of(index: int) -> str:
-    """The colour of a class, the same as on every screen."""
-    return PALETTE[index % len(PALETTE)]
 
 
 def plain(attrs: Any) -> dict[str, Any]:
@@ -296,7 +292,9 @@ def _write_tiff(
         rasterio.shutil.copy(file, path, **options)
 
 
-def _polygons(values: np.ndarray, geobox: GeoBox, categories: list[str]) -> gpd.GeoDataFrame:
+def _polygons(
+    values: np.ndarray, geobox: GeoBox, categories: list[str], colours: list[str]
+) -> gpd.GeoDataFrame:
     """One multi-polygon per class, along cell borders."""
     seen = np.isfinite(values)
     codes = np.where(seen, values, -1).astype(np.int32)
@@ -317,7 +315,7 @@ def _polygons(values: np.ndarray, geobox: GeoBox, categories: list[str]) -> gpd.
         {
             "class": [categories[c] for c in codes_found],
             "number": codes_found,
-            "colour": [colour_of(c) for c in codes_found],
+            "colour": [colours[c] for c in codes_found],
         },
         geometry=[shapely.MultiPolygon(parts[c]) for c in codes_found],
         crs=str(geobox.crs),

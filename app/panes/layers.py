@@ -111,6 +111,7 @@ class Legend:
                 "shown",
                 "basis_of",
                 "notice",
+                "fade",
             ],
         )
         self._show()
@@ -150,7 +151,8 @@ class Legend:
             return _line(safe(self._shown_date()))
         if field is None or status.kind == "failed":
             return status_markup(status, _WAITING.get(layer, "")) or "…"
-        return _line(legend_markup(field, state.basis_of))
+        sure = '<span class="quiet">opaque: sure, faint: not</span>' if state.fade else ""
+        return _line(legend_markup(field, state.basis_of) + (sure if layer == "classes" else ""))
 
     def _shown_date(self) -> str:
         sensor, number = self.state.shown

@@ -10,6 +10,7 @@ import param
 import xarray as xr
 
 from app import basemap
+from app.drawings import LIKE, UNLIKE, collection, marks_of, point
 from app.flow import Flow
 from app.leaflet import LocalLeaflet, detach, widgets_in
 from app.overlays import Overlays
@@ -56,9 +57,9 @@ class MapView:
         self._outline = ipyleaflet.Polygon(
             locations=[], color=ACCENT, weight=2, fill=False, opacity=0.9
         )
-        self._others = ipyleaflet.GeoJSON(data=_collection([]))
+        self._others = ipyleaflet.GeoJSON(data=collection([]))
         self._points = ipyleaflet.GeoJSON(
-            data=_collection([]), point_style={"radius": 5, "weight": 2}
+            data=collection([]), point_style={"radius": 5, "weight": 2}
         )
         self._here = ipyleaflet.CircleMarker(
             location=(0.0, 0.0), radius=8, color="#000000", weight=2, fill=False, opacity=0.0
@@ -81,12 +82,12 @@ class MapView:
         watch(self._show_place, ["place", "stack"])
         watch(self._show_others, ["opened", "place"])
         watch(self._show_colour, ["stack", "shown"])
-        watch(self._show_top, ["fields", "top"])
+        watch(self._show_top, ["fields", "top", "fade", "found"])
         watch(self._show_opacity, ["opacity", "top"])
         watch(self._show_selection, ["selection"])
-        watch(self._show_points, ["classes"])
+        watch(self._show_points, ["classes", "marks", "examples", "searching"])
         watch(self._show_here, ["here"])
-        watch(self._show_mode, ["mode"])
+        watch(self._show_mode, ["mode", "tool"])
 
     def when_alive(self, call: Callable[[], None]) -> None:
         """Call once the browser has drawn the map (it then reports its bounds)."""
@@ -167,7 +168,7 @@ class MapView:
 
     def _show_others(self, *_: param.parameterized.Event) -> None:
         """Outlines of the other places in use, each in its own colour."""
-        self._others.data = _collection(
+        self._others.data = collection(
             [
                 _outlined(each.place.region, each.colour)
                 for each in self.state.opened
@@ -195,7 +196,7 @@ class MapView:
         )
 
     def _show_top(self, *_: param.parameterized.Event) -> None:
-        field = self.state.fields.get(self.state.top)
+        field = self.state.top_field
         if field is self._wanted:  # it is shown, or being drawn: another field came
             return
         self._wanted = field
@@ -225,16 +226,15 @@ class MapView:
         self._fill("selection", publish(rest, self._web.overlays), 0.75)
 
     def _show_points(self, *_: param.parameterized.Event) -> None:
-        colours = view.palette(len(self.state.classes))
-        many = sum(len(each.points) for each in self.state.classes) > 60
-        size = (2.5, 1) if many else (5, 2)
-        self._points.data = _collection(
-            [
-                _point(place, colours[i], *size)
-                for i, each in enumerate(self.state.classes)
-                for place in each.points
+        state = self.state
+        if state.searching:
+            drawn = [
+                point((each.lon, each.lat), LIKE if each.like else UNLIKE)
+                for each in state.examples
             ]
-        )
+        else:
+            drawn = marks_of(state.classes) if state.marks else []
+        self._points.data = collection(drawn)
 
     def _show_here(self, *_: param.parameterized.Event) -> None:
         if self.state.here is None:
@@ -245,7 +245,8 @@ class MapView:
 
     def _show_mode(self, *_: param.parameterized.Event) -> None:
         mode = self.state.mode
-        self.pane.css_classes = ["drawing"] if mode in ("select", DRAWING_PLACE) else []
+        drawing = mode in ("select", DRAWING_PLACE) or self.state.drawing_areas
+        self.pane.css_classes = ["drawing"] if drawing else []
         # assigning a dict would make another widget and leave this one behind
         self.widget.default_style.cursor = _CURSOR[mode]
 
@@ -266,6 +267,8 @@ class MapView:
     # ------------------------------------------------------------------------------------- hands
 
     def _interaction(self, **event: Any) -> None:
+        if self.state.drawing_areas:
+            return
         if event.get("type") == "click" and self.state.mode in ("inspect", "label"):
             lat, lon = event["coordinates"]
             self.flow.click(float(lon), float(lat))
@@ -317,21 +320,7 @@ def fitting(
     return (middle, (west + east) / 2), max(1.0, min(19.0, math.floor(zoom * 4) / 4))
 
 
-def _collection(features: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"type": "FeatureCollection", "features": features}
-
-
 def _outlined(region: Region, colour: str) -> dict[str, Any]:
     style = {"color": colour, "weight": 2, "fill": False, "opacity": 0.9}
     return {"type": "Feature", "properties": {"style": style},
             "geometry": region.to_geojson()["geometry"]}  # fmt: skip
-
-
-def _point(place: tuple[float, float], colour: str, radius: float, weight: float) -> dict[str, Any]:
-    style = {"color": "#ffffff", "fillColor": colour, "fillOpacity": 1}
-    return {
-        "type": "Feature",
-        # sizes too: the browser reads `point_style` once, when the layer is made
-        "properties": {"style": {**style, "radius": radius, "weight": weight}},
-        "geometry": {"type": "Point", "coordinates": list(place)},
-    }

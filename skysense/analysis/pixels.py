@@ -256,8 +256,11 @@ def on_grid(
         grid = np.full(seen.shape, np.nan, np.float32)
         grid[seen] = values
         return field_like(features, grid, attrs)
-    layers = np.full((values.shape[1], seen.size), np.nan, np.float32)
-    layers[:, seen.ravel()] = values.T
+    if seen.all():
+        layers = np.ascontiguousarray(values.T, np.float32)
+    else:
+        layers = np.full((values.shape[1], seen.size), np.nan, np.float32)
+        layers[:, seen.ravel()] = values.T
     return field_like(features, layers.reshape(-1, *seen.shape), attrs, axis)
 
 

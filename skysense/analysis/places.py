@@ -132,3 +132,35 @@ def burn(shape: BaseGeometry, geobox: Any) -> np.ndarray:
     if not flat and not inside.any():
         inside = np.asarray(rasterize([shape.representative_point()], **options))
     return inside.astype(bool)
+
+
+def nearest_mark(
+    array: xr.DataArray, places: list[Any], lon: float, lat: float, reach: float
+) -> int | None:
+    """Which mark a click is meant for: the nearest point within reach, else the nearest area.
+
+    Args:
+        array: On whose grid distances are measured.
+        places: (lon, lat) pairs and polygons, in degrees.
+        lon: Of the click (degrees).
+        lat: Of the click (degrees).
+        reach: Furthest distance (m); inside an area it is 0.
+
+    Returns:
+        The number of the place, or None if nothing is within reach.
+    """
+    forth = to_grid(str(geobox_of(array).crs))
+    here = shapely.Point(*forth.transform(*checked_place(lon, lat)))
+    shapes = np.array([shape_of(place) for place in places], object)
+    if not len(shapes):
+        return None
+    metres = shapely.transform(
+        shapes, lambda at: np.column_stack(forth.transform(at[:, 0], at[:, 1]))
+    )
+    away = shapely.distance(metres, here)
+    points = shapely.get_type_id(metres) == 0
+    for kind in (points, ~points):
+        near = np.where(kind, away, np.inf)
+        if near.min() <= reach:
+            return int(near.argmin())
+    return None

@@ -118,10 +118,11 @@ def neighbours(rows: np.ndarray, classes: np.ndarray, others: np.ndarray, count:
 
 
 def few_shot(rows: np.ndarray, classes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(m,) classes from a few labelled rows: the classifier of `sky.segment`, on all features.
+    """(m,) classes from a few labelled rows: the classifier of `sky.segment`, in the place's scale.
 
     A multinomial logistic regression in the span of the labelled rows, with the strength that
-    `skysense.analysis.segmentation` uses.
+    `skysense.analysis.segmentation` uses; that one takes the scale of the labelled rows, so that
+    its map does not depend on the rectangle, while here all rows were standardised before.
     """
     scale = np.sqrt(rows.shape[1])
     training = rows.astype(np.float64) / scale

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skysense.errors import AnalysisError
+from skysense.analysis.blocks import split
 
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -23,12 +23,6 @@ REPEATS = {1: 8, 5: 4, 20: 2}
 TRAIN, TEST = 2_000, 3_000
 """Most cells of a split that are used; the rest says little new."""
 
-ATTEMPTS = 60
-"""Splits drawn until every class has its share on both sides."""
-
-SHARE = 0.2
-"""That share."""
-
 
 @dataclass(frozen=True)
 class Draw:
@@ -40,75 +34,6 @@ class Draw:
     """(train,) bool: the half of the training blocks that chooses the strength of the probe."""
     clicks: dict[int, tuple[np.ndarray, ...]]
     """Per number of clicks, several draws of training rows."""
-
-
-def checkerboard(
-    metres: np.ndarray, block: float, shift: tuple[float, float], colour: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A checkerboard laid over an image.
-
-    Args:
-        metres: (n, 2) places from the left and the top edge.
-        block: Side of a square (m).
-        shift: Where the board begins, to the left and above (m).
-        colour: 0 or 1, which squares train.
-
-    Returns:
-        (n,) bool, true for training; and (n,) number of each place's square.
-    """
-    square = np.floor((metres + np.asarray(shift)) / block).astype(int)
-    number = square[:, 1] * 10_000 + square[:, 0]
-    return square.sum(1) % 2 == colour, number
-
-
-def split(
-    classes: np.ndarray,
-    metres: np.ndarray,
-    group: np.ndarray,
-    block: float,
-    seed: tuple[int, ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Training or test, such that no block is in both.
-
-    The first of some random splits that leaves every class at least a fifth of its rows on either
-    side, else the fairest of them.
-
-    Args:
-        classes: (n,) class of each row.
-        metres: (n, 2) places, used if `block` is above 0.
-        group: (n,) group of each row, used if `block` is 0.
-        block: Side of the squares (m), or 0.
-        seed: Of the draws.
-
-    Returns:
-        (n,) bool, true for training; and (n,) block of each row.
-
-    Raises:
-        AnalysisError: If no split has every class on both sides.
-    """
-    rng = np.random.default_rng(seed)
-    totals = np.bincount(classes)
-    best: tuple[float, np.ndarray, np.ndarray] | None = None
-    for _ in range(ATTEMPTS):
-        if block > 0:
-            shift = rng.uniform(0, block, 2)
-            train, blocks = checkerboard(metres, block, tuple(shift), int(rng.integers(2)))
-        else:
-            names, blocks = np.unique(group, return_inverse=True)
-            train = (rng.permutation(len(names)) < len(names) / 2)[blocks]
-        ours = np.bincount(classes[train], minlength=len(totals))
-        least = float((np.minimum(ours, totals - ours) / np.maximum(totals, 1))[totals > 0].min())
-        if best is None or least > best[0]:
-            best = least, train, blocks
-        if least >= SHARE:
-            break
-    assert best is not None
-    if best[0] == 0:
-        raise AnalysisError(
-            "No split into blocks leaves every class on both sides: a class lies in one block. "
-            "Leave that class out, or choose smaller blocks."
-        )
-    return best[1], best[2]
 
 
 def draws(

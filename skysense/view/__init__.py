@@ -12,6 +12,7 @@ _HOMES = {
     "Multiples": "sidebyside",
     "Overlay": "overlays",
     "PALETTE": "hues",
+    "above": "selection",
     "agreement": "charts",
     "beneath": "blend",
     "caption": "words",

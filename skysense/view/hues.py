@@ -6,8 +6,11 @@ selected, in OKLab as seen with normal, protan and deutan eyes (Machado et al. 2
 maps are Crameri's (2018, doi:10.5281/zenodo.1243862): even steps, never a rainbow.
 """
 
+import re
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +56,25 @@ def palette(n: int) -> list[str]:
             "Merge some classes."
         )
     return list(PALETTE[:n])
+
+
+def of_categories(attrs: Mapping[str, Any], count: int) -> list[str]:
+    """The colours of the first `count` categories of a field, as `#rrggbb`.
+
+    `attrs["colours"]` where it names one, so that a class keeps its colour when another goes; else
+    the palette's own, which repeat every 64.
+    """
+    given = attrs.get("colours")
+    given = [str(each) for each in given] if isinstance(given, list | tuple) else []
+    return [
+        given[i] if i < len(given) and is_colour(given[i]) else PALETTE[i % len(PALETTE)]
+        for i in range(count)
+    ]
+
+
+def is_colour(text: object) -> bool:
+    """Whether this is `#rrggbb`."""
+    return isinstance(text, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", text) is not None
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:

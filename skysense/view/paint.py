@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from skysense.errors import AnalysisError
-from skysense.view.hues import PALETTE, SELECTED, hex_of, ramp, rgb_of
+from skysense.view.hues import PALETTE, SELECTED, hex_of, of_categories, ramp, rgb_of
 
 KINDS = ("continuous", "diverging", "categorical", "rgb", "mask")
 
@@ -68,7 +68,7 @@ def indexed(field: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     table[1:, 3] = 255
     kind = field.attrs["kind"]
     if kind == "categorical":
-        table[1:, :3] = [rgb_of(PALETTE[i % len(PALETTE)]) for i in range(255)]
+        table[1:, :3] = [rgb_of(colour) for colour in of_categories(field.attrs, 255)]
         codes = np.where(seen, values, -1).astype(np.int64)
         # beyond 255 categories the file has no room; their colours repeat every 64 anyway
         index = np.where(seen, np.where(codes < 255, codes, codes % len(PALETTE)) + 1, 0)
@@ -119,7 +119,7 @@ def _entries(field: xr.DataArray) -> list[tuple[str, str]]:
     kind = field.attrs["kind"]
     if kind == "categorical" or "class" in field.dims:
         names = field.attrs["categories"]
-        return [(str(name), PALETTE[i % len(PALETTE)]) for i, name in enumerate(names)]
+        return list(zip(map(str, names), of_categories(field.attrs, len(names)), strict=True))
     if kind == "mask":
         return [(str(field.attrs.get("long_name", "selected")), SELECTED)]
     if kind == "rgb":
@@ -181,7 +181,7 @@ def _probabilities(field: xr.DataArray) -> np.ndarray:
     values = np.asarray(field.transpose("class", "y", "x").values, np.float32)
     seen = np.isfinite(values).all(0)
     values = np.nan_to_num(values)
-    table = np.array([rgb_of(PALETTE[i % len(PALETTE)]) for i in range(len(values))], np.uint8)
+    table = np.array([rgb_of(c) for c in of_categories(field.attrs, len(values))], np.uint8)
     out = np.zeros((*seen.shape, 4), np.uint8)
     out[..., :3] = table[values.argmax(0)]
     chance = 1 / len(values)

@@ -18,7 +18,7 @@ from bokeh.models import FixedTicker
 from skysense.analysis.pixels import geobox_of
 from skysense.checks import whole
 from skysense.errors import AnalysisError
-from skysense.view.hues import PALETTE, SELECTED, UNSELECTED, hex_of, ramp
+from skysense.view.hues import SELECTED, UNSELECTED, hex_of, of_categories, ramp
 from skysense.view.imagery import true_colour_field
 from skysense.view.paint import check_field, colours, many_coloured, stretch
 from skysense.view.words import caption, title
@@ -68,7 +68,7 @@ def _picture(array: xr.DataArray, width: int, place: str) -> hv.Element:
     if kind == "categorical":
         names = [str(name) for name in array.attrs["categories"]]
         options |= {
-            "cmap": [PALETTE[i % len(PALETTE)] for i in range(len(names))],
+            "cmap": of_categories(array.attrs, len(names)),
             "clim": (-0.5, len(names) - 0.5),
             "colorbar": True,
             "clabel": "",

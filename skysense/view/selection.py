@@ -8,8 +8,9 @@ import shapely
 import xarray as xr
 
 from skysense.analysis.pixels import field_like, provenance
-from skysense.checks import shown
+from skysense.checks import as_number, shown
 from skysense.errors import AnalysisError
+from skysense.view.paint import check_field, stretch
 
 
 def points_in(
@@ -48,6 +49,25 @@ def points_in(
         index = np.flatnonzero(inside)
         inside.ravel()[index] = shapely.contains_xy(shape, x.ravel()[index], y.ravel()[index])
     return inside
+
+
+def above(field: xr.DataArray, least: float) -> xr.DataArray:
+    """A field where it is at least so much, in the colours that it had as a whole.
+
+    Args:
+        field: (y, x), continuous or diverging.
+        least: The threshold, in the field's units.
+
+    Raises:
+        AnalysisError: If the field has no such scale, or the threshold is no number.
+    """
+    check_field(field)
+    if field.attrs["kind"] not in ("continuous", "diverging") or field.ndim != 2:
+        raise AnalysisError(f"A field of kind {field.attrs['kind']!r} has no threshold.")
+    if not np.isfinite(as_number(least)):
+        raise AnalysisError(f"least={shown(least)} is not a number; give one.")
+    kept = field.where(field >= float(least))
+    return kept.assign_attrs({**field.attrs, "stretch": list(stretch(field))})
 
 
 def mask(selected: np.ndarray, like: xr.DataArray) -> xr.DataArray:

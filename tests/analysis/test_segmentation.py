@@ -6,8 +6,9 @@ import shapely
 from blobs import blobs, fields
 from sklearn.linear_model import LogisticRegression
 
-from skysense.analysis import classes, segment
+from skysense.analysis import Segmenter, classes, segment
 from skysense.analysis.places import place_of
+from skysense.analysis.segmentation import COMMON, STRENGTH, fit
 from skysense.errors import AnalysisError
 
 NAMES = ("maize", "grass", "wood", "water")
@@ -66,20 +67,41 @@ def test_stated_confidence_is_near_the_share_that_is_right(truth):
 
 
 def test_solving_in_the_span_of_the_labels_equals_solving_in_all_features(features, truth):
-    from skysense.analysis.groups import standard_scale
-    from skysense.analysis.segmentation import STRENGTH, _fit
-
     values = features.values.reshape(16, -1).T
-    rows = np.concatenate([np.flatnonzero(truth.ravel() == i)[:5] for i in range(3)])
-    which = np.repeat(np.arange(3), 5)
-    weights, offset = _fit(values, rows, which, 3)
-    mean, scale = standard_scale(values[:: max(1, len(values) // 8192)])
-    plain = (values - mean) / (scale * 4)
+    rows = {f"{i}": np.flatnonzero(truth.ravel() == i)[:5] for i in range(3)}
+    weights, offset = fit(values, rows)
+    marked, which = values[np.concatenate(list(rows.values()))], np.repeat(np.arange(3), 5)
+    own = marked.var(0)
+    scale = np.sqrt((15 * own + COMMON * own.mean()) / (15 + COMMON) * 16)
     full = LogisticRegression(C=STRENGTH, class_weight="balanced", tol=1e-8, max_iter=1000)
-    full.fit(plain[rows], which)
-    expected = plain @ full.coef_.T + full.intercept_
+    full.fit((marked - marked.mean(0)) / scale, which)
+    expected = (values - marked.mean(0)) / scale @ full.coef_.T + full.intercept_
     found = values @ weights + offset
     np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=0.02)
+
+
+def test_the_map_does_not_depend_on_the_rectangle_that_was_drawn(features, truth):
+    part = features[:, 20:80, 10:90]
+    labels = {}
+    for i, name in enumerate(NAMES):
+        rows, columns = np.argwhere(truth[25:70, 15:80] == i)[::60].T
+        labels[name] = place_of(features, rows + 25, columns + 15)
+    labels["wood"] = [square(features, (40, 70), (20, 60))]  # sampled: more than PER_CLASS cells
+    whole, cut = segment(features, labels), segment(part, labels)
+    np.testing.assert_allclose(cut, whole[:, 20:80, 10:90], atol=1e-6)
+
+
+def test_features_laid_out_once_give_the_same_map_after_every_click(features, truth):
+    segmenter = Segmenter.of(features)
+    for each in (1, 3):
+        labels = clicks(features, truth, each)
+        np.testing.assert_array_equal(segmenter(labels), segment(features, labels))
+
+
+def test_the_order_of_the_marks_does_not_matter(features, truth):
+    labels = clicks(features, truth)
+    turned = {name: places[::-1] for name, places in labels.items()}
+    np.testing.assert_array_equal(segment(features, turned), segment(features, labels))
 
 
 def test_two_classes_give_the_same_map_whichever_is_first(features, truth):

@@ -108,7 +108,7 @@ def inside(visitor, field, name):
 def name_class(visitor, old, new):
     visitor.page.get_by_role("option", name=re.compile(old)).click()
     visitor.page.get_by_role("textbox", name="Class name").fill(new)
-    visitor.press("Rename")
+    visitor.page.get_by_role("button", name="Give the marked class this name").click()
     visitor.page.get_by_role("option", name=re.compile(re.escape(new[:30]))).wait_for(timeout=SLOW)
 
 

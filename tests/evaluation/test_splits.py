@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from skysense.analysis.blocks import SHARE, split
 from skysense.errors import AnalysisError
-from skysense.evaluation.splits import CLICKS, SEEDS, SHARE, draws, split
+from skysense.evaluation.splits import CLICKS, SEEDS, draws
 
 SIDE = 64
 

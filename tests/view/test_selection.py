@@ -66,3 +66,27 @@ def test_a_lasso_without_area_is_refused(coordinates, lasso):
 def test_one_component_makes_no_scatter_plot(features):
     with pytest.raises(AnalysisError, match="at least two components"):
         view.points_in(fit_pca(features, 1)(features), bounds=(0, 0, 1, 1))
+
+
+def test_what_lies_below_a_threshold_is_gone_and_the_rest_keeps_its_colour(features):
+    from skysense.analysis import similarity
+
+    field = similarity(features, features.values[:, 5, 5])
+    kept = view.above(field, 0.5)
+    high = field.values >= 0.5
+    assert np.isnan(kept.values[~high]).all()
+    np.testing.assert_array_equal(view.colours(kept)[high], view.colours(field)[high])
+    assert view.legend(kept) == view.legend(field)
+
+
+def test_classes_have_no_threshold(features):
+    groups = features[0].assign_attrs(kind="categorical", categories=["a"])
+    with pytest.raises(AnalysisError, match="no threshold"):
+        view.above(groups, 1)
+
+
+@pytest.mark.parametrize("least", [None, "far", np.nan])
+def test_a_threshold_is_a_number(features, least):
+    field = features[0].assign_attrs(kind="continuous")
+    with pytest.raises(AnalysisError, match="not a number"):
+        view.above(field, least)
