@@ -24,10 +24,10 @@ from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.charts import distance_table, rail, usage_table
+from skysense.view.cloud import BINS, binned, points_of
 from skysense.view.hues import PALETTE, ramp
 from skysense.view.imagery import true_colour_field
 from skysense.view.paint import check_field, colours, legend, stretch
-from skysense.view.points import BINS, binned, points_of
 from skysense.view.words import caption, credit, title, warnings
 
 DPI = 110
