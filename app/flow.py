@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from app.cells import cell_at, cells_inside
+from app.cells import cell_at
 from app.compute import Compute
 from app.jobs import Job, JobManager, Post, Replies
 from app.labelling import Labelling
 from app.made import Made
 from app.places import SYNTHETIC, Place, checked, typed_region
+from app.selecting import Selecting
 from app.state import EMPTY, READY, Choices, State, failed, working
-from skysense import view
 from skysense.dates import acquisitions
 from skysense.errors import RegionError, SkySenseError
 from skysense.region import Region
@@ -26,7 +26,7 @@ from skysense.stack import sensors_of
 
 _ABOUT_A_PLACE = (
     "open", "colour", "cost", "encode", "features", "scatter", "groups", "prototypes", "classes",
-    "label-file", "alike", "values", "top",
+    "label-file", "alike", "values", "top", "points",
 )  # fmt: skip
 """Slots whose jobs nobody waits for once another place is chosen."""
 
@@ -44,6 +44,7 @@ class Flow:
         """Do steps here and now: for a page that is being made, of things that are known."""
         self.made = Made(self)
         self.labels = Labelling(self)
+        self.selecting = Selecting(self)
         state.param.watch(self._recount_cost, ["encoder", "dates", "resolution"])
 
     def run(
@@ -250,11 +251,16 @@ class Flow:
     def click(self, lon: float, lat: float) -> None:
         """A click on the map: inspect there, and label there if that is the mode."""
         lon = (lon + 180) % 360 - 180
+        labelling = self.state.mode == "label"
+        self.look_at(lon, lat, alike=not labelling)
+        if labelling:
+            self.labels.add_point(lon, lat)
+
+    def look_at(self, lon: float, lat: float, alike: bool = True) -> None:
+        """Inspect a place; what is like it too, if that is shown and wanted."""
         self.state.param.update(here=(lon, lat), measured="")
         self._measure(lon, lat)
-        if self.state.mode == "label":
-            self.labels.add_point(lon, lat)
-        elif self.state.top == "similarity":
+        if alike and self.state.top == "similarity":
             self.made.find_alike()
 
     def _measure(self, lon: float, lat: float) -> None:
@@ -279,16 +285,6 @@ class Flow:
         self.state.top = layer
         if layer == "similarity":
             self.made.find_alike()
-
-    def drawn(self, geometry: dict[str, Any]) -> None:
-        """A polygon was drawn on the map in the mode *select*."""
-        if self.state.features is not None:
-            self.select(cells_inside(self.state.features, geometry))
-
-    def lassoed(self, ring: np.ndarray) -> None:
-        """A lasso or a box was drawn in the scatter: (n, 2) corners."""
-        if self.state.coordinates is not None and len(ring) >= 3:
-            self.select(view.points_in(self.state.coordinates, lasso=ring))
 
     def select(self, cells: np.ndarray | None) -> None:
         """Select cells, (y, x) bool; None or nothing selected lets go."""

@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 Post = Callable[[Callable[[], None]], None]
 """Runs a function soon, on the thread that owns the session."""
 
-LANES = {"encode": 1, "quick": 2}
-"""Worker threads: one encodes (torch already uses every core), two do everything else."""
+LANES = {"encode": 1, "quick": 2, "draw": 1}
+"""Worker threads: one encodes (torch already uses every core), one draws what a hand waits for in
+milliseconds, two do everything else."""
 
 MAX_WAITING = 64
 """Jobs that may wait in all; more are refused."""

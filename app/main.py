@@ -46,7 +46,7 @@ class Site:
         """A page for a visitor who just came."""
         load_extensions(self.web.prefix)
         line = Line(pn.state.curdoc, IOLoop.current(instance=False))
-        state = State(places=list(self.places), encoder=self.encoder)
+        state = State(places=list(self.places), encoder=self.encoder, large=wants_large())
         flow = Flow(state, self.compute, self.jobs, line.post, secrets.token_hex(8))
         page = Page(flow, self.web)
 
@@ -87,6 +87,11 @@ class Site:
         """What a visitor begins with: SkySense if its weights are trained, else the baseline."""
         trained = not self.compute.encoder("skysense-tiny").weights.startswith("random")
         return "skysense-tiny" if trained else "spectral"
+
+
+def wants_large() -> bool:
+    """Whether the address of the page says `?type=large`."""
+    return b"large" in (pn.state.session_args or {}).get("type", [])
 
 
 class Line:
@@ -148,6 +153,8 @@ def serve(
     allow: tuple[str, ...] = (),
     places: list[Place] | None = None,
     linger: float = 60.0,
+    encoder: str = "",
+    warm: bool = True,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once a picture is ready.
 
@@ -163,6 +170,8 @@ def serve(
         allow: Further host:port names under which a browser may come.
         places: What to offer instead of the demos; the first is shown to visitors.
         linger: How long a session outlives its page (s), for networks that blink.
+        encoder: What visitors begin with; the best one whose weights are trained if not given.
+        warm: Encode the first place before the first visitor comes.
 
     Raises:
         SkySenseError: If an option cannot be used.
@@ -182,6 +191,8 @@ def serve(
         places,
         Compute(weights=weights),
     )
+    if encoder:
+        site.encoder = checked_encoder(encoder, site.compute)
     server = pn.serve(
         {"/": site.session},
         port=port,
@@ -214,7 +225,8 @@ def serve(
         loop.add_callback(ready)
 
     def prepare() -> None:
-        site.warm_up()
+        if warm:
+            site.warm_up()
         visit(url)  # the first page is slow to make, so it is made for nobody
 
     site.jobs.ahead(prepare).add_done_callback(prepared)
@@ -253,6 +265,19 @@ def check_address(address: str, port: int, allow: tuple[str, ...]) -> None:
             f"Port {port} of {address} cannot be used ({error.strerror}). Another program may be "
             "there: choose another --port, or 0 for any free one."
         ) from error
+
+
+def checked_encoder(name: str, compute: Compute) -> str:
+    """The name of an encoder that is on offer.
+
+    Raises:
+        SkySenseError: If it is not, with those that are.
+    """
+    if name not in compute.encoders:
+        raise SkySenseError(
+            f"There is no encoder {name!r}; the dashboard has {', '.join(compute.encoders)}."
+        )
+    return name
 
 
 def checked_prefix(prefix: str) -> str:

@@ -9,8 +9,10 @@ import panel as pn
 import panel_material_ui as pmui
 
 from app.flow import Flow
+from app.keys import Keys, listen
 from app.panes.compare import Compare
 from app.panes.dates import DateRail
+from app.panes.guide import Guide
 from app.panes.header import Header
 from app.panes.inspector import Inspector
 from app.panes.label import Label
@@ -21,10 +23,14 @@ from app.panes.prototypes import Prototypes
 from app.panes.provenance import Provenance
 from app.panes.scatter import Scatter
 from app.state import DRAWING_PLACE
-from app.theme import LINE, PAGE, TABS_CSS, THEME
+from app.theme import LINE, PAGE, TABS_CSS, THEME, exactly, rem
 
 _TABS = ("Scatter", "Prototypes", "Compare", "Label")
 _CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
+
+
+RIGHT = "calc(15rem + 200px)"
+"""Width of the right column: 440 pixels, 500 with large type."""
 
 
 class Page:
@@ -38,7 +44,11 @@ class Page:
         self._new_place = new_place
         self.map.on_drawn = self._drawn
         provenance = Provenance(flow)
+        guide = Guide(self.state)
         header = Header(flow, new_place)
+        header.view.append(guide.menu)
+        keys = Keys(large=self.state.large)
+        listen(keys, flow, guide.show)
         folder = Path(self._folder.name)
         self._later: dict[str, Callable[[], pn.viewable.Viewable]] = {
             "Prototypes": lambda: Prototypes(flow).view,
@@ -64,7 +74,7 @@ class Page:
         )
         right = pmui.Paper(
             self._tabs,
-            width=440,
+            styles=exactly(RIGHT),
             sizing_mode="stretch_height",
             elevation=0,
             sx=_CARD,
@@ -78,13 +88,17 @@ class Page:
             pmui.Row(left, right, sizing_mode="stretch_both", margin=0),
             rail,
             pmui.Row(Inspector(flow).view, provenance.button, sizing_mode="stretch_width",
-                     height=36, margin=0),
+                     styles={"min-height": rem(36)}, margin=0),
             new_place.view,
             provenance.view,
+            guide.view,
+            keys,
             sizing_mode="stretch_both",
             styles={"height": "100vh"},
             margin=(0, 14),
         )  # fmt: skip
+        if self.state.large:  # Panel sets the type of plots once more when it first draws them
+            pn.state.onload(lambda: self.state.param.trigger("large"))
         self.view = pmui.Page(
             title="SkySense Explorer",
             main=[body],
@@ -98,7 +112,7 @@ class Page:
         if self.state.mode == DRAWING_PLACE:
             self._new_place.drawn(geometry)
         else:
-            self.flow.drawn(geometry)
+            self.flow.selecting.drawn(geometry)
 
     def _turned(self, event: Any) -> None:
         make = self._later.pop(_TABS[event.new], None)

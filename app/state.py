@@ -29,6 +29,9 @@ MODES: dict[str, str] = {
 }
 """What a click or a drawing on the map means."""
 
+COMBINE: dict[str, str] = {"replace": "Replace", "add": "Add", "remove": "Remove"}
+"""What a new shape does to a selection."""
+
 DRAWING_PLACE = "place"
 """The mode in which a drawing becomes a new place; entered from its dialog only."""
 
@@ -110,6 +113,8 @@ class State(param.Parameterized):
     opacity = param.Number(0.85, bounds=(0.0, 1.0))
     mode = param.Selector(default="inspect", objects=[*MODES, DRAWING_PLACE])
     selection = param.Array(default=None, allow_None=True, doc="(y, x) bool on the features' grid.")
+    combine = param.Selector(default="replace", objects=list(COMBINE))
+    points_by = param.String("", doc="Layer whose colours points have; empty: as on the map.")
     here = param.Tuple(default=None, allow_None=True, length=2, doc="(lon, lat) last clicked.")
 
     measured = param.String("", doc="Values of the shown date at `here`, in words.")
@@ -119,6 +124,8 @@ class State(param.Parameterized):
     agreement = param.Parameter(default=None, doc="How the classes agree with a label file.")
 
     comparison = param.Parameter(default=None, doc="Places seen through one bank, or None.")
+
+    large = param.Boolean(False, doc="Large type: for teaching, on a projector.")
 
     notice = param.String("", doc="What the user must know about the place that is shown.")
     statuses = param.Dict(default={}, doc="Pane to Status.")

@@ -7,6 +7,7 @@ import panel_material_ui as pmui
 
 from app.flow import Flow
 from app.panes.newplace import NewPlace
+from app.theme import rem
 from app.words import block, flag, safe, tip
 
 
@@ -86,7 +87,7 @@ class Header:
             self._note,
             sizing_mode="stretch_width",
             align="center",
-            height=58,
+            styles={"min-height": rem(58)},
             margin=(14, 0, 0, 0),
         )
         self._place.param.watch(self._chosen, "value")

@@ -6,6 +6,14 @@ from typing import Any
 
 from panel.io import unlocked
 
+LARGER = 1.25
+"""How much larger type is in the mode for teaching."""
+
+
+def type_size(pixels: float, large: bool) -> str:
+    """A size of type inside a plot, whose canvas does not follow that of the page."""
+    return f"{pixels * (LARGER if large else 1):g}px"
+
 
 def changes_plot(method: Callable[..., None]) -> Callable[..., None]:
     """Mark a method that changes Bokeh models itself rather than through Panel.

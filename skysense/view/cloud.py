@@ -19,13 +19,13 @@ BINS = 400
 
 MOST_BINS = 4096
 
-FAINTEST = 0.35
+FAINTEST = 0.5
 """Opacity of a bin with a single point: never gone."""
 
-FAINTEST_CHOSEN = 0.65
+FAINTEST_CHOSEN = 0.75
 """The same of a selected point, beside others that are not."""
 
-GREY = 0.5
+GREY = 0.75
 """Opacity of the fullest bin of what is not selected."""
 
 MARGIN = 0.02
