@@ -73,7 +73,10 @@ class Header:
         )
         self._note = block(margin=(0, 8), align="center", sizing_mode="stretch_width")
         title = pmui.Typography(
-            "SkySense Explorer", variant="h6", margin=(0, 18, 0, 0), sx={"whiteSpace": "nowrap"}
+            "SkySense Explorer",
+            variant="h6",
+            margin=(0, 18, 0, 0),
+            sx={"whiteSpace": "nowrap", "@media (max-width: 1100px)": {"display": "none"}},
         )
         self.view = pmui.Row(
             title,

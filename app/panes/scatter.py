@@ -52,6 +52,7 @@ class Scatter:
         self._say = block(sizing_mode="stretch_width", margin=(0, 8))
         self._legend = block(sizing_mode="stretch_width", margin=(2, 8, 0, 8), visible=False)
         self._plot = self._make_plot()
+        self._pane = pn.pane.Bokeh(self._plot, sizing_mode="stretch_both", margin=0, visible=False)
         self.view = pn.Column(
             pmui.Row(
                 self._axes,
@@ -62,7 +63,7 @@ class Scatter:
             pmui.Row(self._combine, self._count, self._let_go, align="center",
                      sizing_mode="stretch_width", margin=0, sx={"flexWrap": "wrap"}),
             self._say,
-            pn.pane.Bokeh(self._plot, sizing_mode="stretch_both", margin=0),
+            self._pane,
             self._legend,
             sizing_mode="stretch_both",
             margin=(8, 8),
@@ -310,6 +311,7 @@ class Scatter:
         if drawing.kind == "failed":
             say = status_markup(drawing, "")
         self._say.object, self._say.visible = say, bool(say)
+        self._pane.visible = state.coordinates is not None
         self._let_go.visible = state.selection is not None
         if busy:
             text = status_markup(status, "")
