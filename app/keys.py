@@ -8,6 +8,7 @@ from panel.custom import JSComponent
 
 from app.flow import Flow
 from app.state import COMBINE, DRAWING_PLACE
+from app.theme import LARGER, ROOT
 
 STEP = 0.1
 """How much the opacity changes with a key."""
@@ -26,7 +27,8 @@ class Keys(JSComponent):
     focus, and sets the size of type, to which everything on the page is relative.
     """
 
-    large = param.Boolean(False, doc="Type a quarter larger.")
+    large = param.Boolean(False, doc="Larger type.")
+    root = param.Number(ROOT * LARGER, constant=True, doc="One `rem` when type is large (pixels).")
 
     on_key: Callable[[str], None] | None = None
     """Called with one of `WORDS`."""
@@ -102,7 +104,7 @@ class Keys(JSComponent):
         model.send_msg({ held })
       }
       const size = () => {
-        document.documentElement.style.fontSize = model.large ? '125%' : ''
+        document.documentElement.style.fontSize = model.large ? `${model.root}px` : ''
         document.documentElement.classList.toggle('large', model.large)
         window.dispatchEvent(new Event('resize'))
       }

@@ -29,7 +29,7 @@ _TABS = ("Scatter", "Prototypes", "Compare", "Label")
 _CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
 
 
-RIGHT = "calc(15rem + 200px)"
+RIGHT = f"calc({rem(240)} + 200px)"
 """Width of the right column: 440 pixels, 500 with large type."""
 
 

@@ -17,9 +17,19 @@ FAIL = "#a3261b"
 FAIL_GROUND = "#fdeeec"
 
 
+TYPE = 13
+"""Ordinary size of type (pixels)."""
+
+ROOT = 16 * TYPE / 14
+"""What Panel makes of it at the root of the page: one `rem` (pixels)."""
+
+LARGER = 1.25
+"""How much larger type is for teaching."""
+
+
 def rem(pixels: float) -> str:
     """A length that grows with the type of the page; so many pixels at its ordinary size."""
-    return f"{pixels / 16:g}rem"
+    return f"{pixels / ROOT:.5g}rem"
 
 
 def exactly(width: str) -> dict[str, str]:
@@ -33,7 +43,7 @@ THEME: dict[str, Any] = {
         "text": {"primary": INK, "secondary": QUIET},
         "background": {"default": GROUND, "paper": "#ffffff"},
     },
-    "typography": {"fontSize": 13, "button": {"textTransform": "none"}},
+    "typography": {"fontSize": TYPE, "button": {"textTransform": "none"}},
     "shape": {"borderRadius": 8},
     "components": {
         "MuiTab": {"styleOverrides": {"root": {"textTransform": "none", "minHeight": 44}}},
@@ -73,19 +83,19 @@ SEGMENTS = {"& .MuiToggleButton-root": {"whiteSpace": "nowrap", "px": 1.1, "py":
 
 MAP_CSS = (
     f"""
+.leaflet-container {{ background: #d1e0e8; font-family: inherit; font-size: {rem(12)}; }}
+path[stroke-width="2"] {{ stroke-width: {rem(2)}; }}
+.leaflet-control-attribution {{ font-size: {rem(10)}; }}
 :host {{ --jp-layout-color1: #ffffff; --jp-layout-color2: {GROUND}; --jp-layout-color3: {GROUND};
         --jp-ui-font-color1: {INK}; --jp-ui-font-color2: {INK}; --jp-ui-font-color3: {QUIET};
         --jp-border-color1: {LINE}; --jp-border-width: 1px; }}  /* what JupyterLab would say */
 """
     + """
 img.leaflet-image-layer[src$="-veil"] { filter: brightness(0) invert(0.93); }
-.leaflet-container { background: #d1e0e8; font-family: inherit; font-size: .75rem; }
 img.leaflet-image-layer[src*="#crisp"] { image-rendering: pixelated; }
 img.leaflet-tile { width: 257px !important; height: 257px !important;
                    mix-blend-mode: normal !important; }  /* no seams */
 :host(:not(.drawing)) .leaflet-draw { display: none; }
-path[stroke-width="2"] { stroke-width: .125rem; }
-.leaflet-control-attribution { font-size: .625rem; }
 """
 )
 

@@ -22,7 +22,7 @@ from skysense.view.hues import LEFT_OUT, USED
 _SPAN = (1_672_531_200_000.0, 1_704_067_200_000.0)
 """Ends of an empty time axis: the year 2023, in milliseconds."""
 
-BESIDE = "calc(22.5rem - 20px)"
+BESIDE = f"calc({rem(360)} - 20px)"
 """Width of the words beside the rail: 340 pixels, 430 with large type."""
 
 _ROWS = {"s2": 2.0, "s1": 1.0, "hr": 0.0}
@@ -223,7 +223,7 @@ def _summary(rail: list[Acquisition]) -> str:
         why = f" ({safe(', '.join(name for name, _ in reasons.most_common(2)))})" if reasons else ""
         when = "" if not unknown else ", date unknown" if unknown == 1 else ", dates unknown"
         lines.append(f"{title}: <b>{used}</b> of {len(dates)} used{why}{when}")
-    return '<div style="font-size:.75rem;line-height:1.45">' + "<br>".join(lines) + "</div>"
+    return f'<div style="font-size:{rem(12)};line-height:1.45">' + "<br>".join(lines) + "</div>"
 
 
 def _kind(reason: str) -> str:

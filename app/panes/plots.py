@@ -6,8 +6,7 @@ from typing import Any
 
 from panel.io import unlocked
 
-LARGER = 1.25
-"""How much larger type is in the mode for teaching."""
+from app.theme import LARGER
 
 
 def type_size(pixels: float, large: bool) -> str:

@@ -18,9 +18,9 @@ from app.cells import cell_at
 from app.flow import Flow
 from app.jobs import Job
 from app.panes.layers import legend_markup
-from app.panes.plots import LARGER, changes_plot, type_size
+from app.panes.plots import changes_plot, type_size
 from app.state import COMBINE, LAYERS
-from app.theme import INK, LINE, SEGMENTS
+from app.theme import INK, LARGER, LINE, SEGMENTS
 from app.words import block, safe, status_markup, tip
 from skysense.view.cloud import BINS, MOST_BINS, Bounds, binned, points_of
 from skysense.view.words import title
