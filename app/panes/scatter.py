@@ -190,7 +190,7 @@ class Scatter:
             if known is not None and known[0] is found and known[1] is field:
                 cloud = known[2]
             else:
-                points, pixels, _ = points_of(found, field)
+                points, pixels = points_of(found, field)[:2]
                 cloud = points, pixels, np.isfinite(found.values[:2]).all(0)
             points, pixels, seen = cloud
             chosen = np.ones(len(points), bool) if selection is None else selection[seen]
