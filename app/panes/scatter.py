@@ -20,7 +20,7 @@ from app.jobs import Job
 from app.panes.layers import legend_markup
 from app.panes.plots import changes_plot, type_size
 from app.state import COMBINE, LAYERS
-from app.theme import INK, LARGER, LINE, SEGMENTS
+from app.theme import INK, LARGER, LINE, SEGMENTS, rem
 from app.words import block, safe, status_markup, tip
 from skysense.view.cloud import BINS, MOST_BINS, Bounds, binned, points_of
 from skysense.view.words import title
@@ -48,7 +48,7 @@ class Scatter:
         self._size = [BINS, BINS]
         """Width and height of the plot (pixels), as soon as the browser tells."""
         self._make_controls()
-        self._count = block(margin=(0, 8), align="center", sizing_mode="stretch_width")
+        self._count = block(margin=(0, 2, 0, 6), align="center", sizing_mode="stretch_width")
         self._say = block(sizing_mode="stretch_width", margin=(0, 8))
         self._legend = block(sizing_mode="stretch_width", margin=(2, 8, 0, 8), visible=False)
         self._plot = self._make_plot()
@@ -317,13 +317,14 @@ class Scatter:
             text = status_markup(status, "")
         elif state.selection is not None:
             share = state.selected_count / state.selection.size
-            text = f"<b>{state.selected_count:,}</b> cells selected ({share:.0%})"
+            of = f"{share:.0%} of all cells"
+            text = f'<span title="{of}"><b>{state.selected_count:,}</b> cells selected</span>'
         elif state.coordinates is not None:
             count = int(np.isfinite(state.coordinates.values[0]).sum())
             text = f'<span class="quiet">{count:,} cells; lasso some</span>'
         else:
             text = ""
-        self._count.object = f'<div class="line">{text}</div>'
+        self._count.object = f'<div class="line" style="font-size:{rem(12)}">{text}</div>'
 
 
 def axis_labels(coordinates: xr.DataArray) -> list[str]:
