@@ -20,6 +20,13 @@ def cell_at(field: xr.DataArray, lon: float, lat: float) -> tuple[int, int] | No
     return int(row), int(column)
 
 
+def middle_of(field: xr.DataArray, cell: tuple[int, int]) -> tuple[float, float]:
+    """(lon, lat) in degrees of the middle of a cell (row, column)."""
+    grid = field.odc.geobox
+    x, y = grid.affine * (cell[1] + 0.5, cell[0] + 0.5)
+    return Transformer.from_crs(str(grid.crs), "EPSG:4326", always_xy=True).transform(x, y)
+
+
 def cells_inside(field: xr.DataArray, geometry: dict[str, Any]) -> np.ndarray:
     """Cells whose middle lies in a GeoJSON polygon (degrees): (y, x) bool."""
     x, y = np.meshgrid(field["x"].values, field["y"].values)

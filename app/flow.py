@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from app.atlas import Banks
-from app.cells import cell_at, cells_inside
+from app.cells import cell_at
 from app.comparing import Comparing
 from app.compute import Compute
 from app.jobs import Job, JobManager, Post, Replies
@@ -21,8 +21,8 @@ from app.made import Made
 from app.places import SYNTHETIC, Place, checked, typed_region
 from app.regions import Regions
 from app.searching import Searching
+from app.selecting import Selecting
 from app.state import EMPTY, READY, Choices, State, failed, working
-from skysense import view
 from skysense.dates import acquisitions
 from skysense.errors import RegionError, SkySenseError
 from skysense.region import Region
@@ -30,7 +30,7 @@ from skysense.stack import sensors_of
 
 _ABOUT_A_PLACE = (
     "open", "colour", "cost", "encode", "features", "scatter", "groups", "prototypes", "classes",
-    "label-file", "alike", "values", "top", "atlas", "score", "cell",
+    "label-file", "alike", "values", "top", "atlas", "score", "cell", "points",
 )  # fmt: skip
 """Slots whose jobs nobody waits for once another place is chosen."""
 
@@ -52,6 +52,7 @@ class Flow:
         self.comparing = Comparing(self)
         self.regions = Regions(self)
         self.search = Searching(self)
+        self.selecting = Selecting(self)
         state.param.watch(self._recount_cost, ["encoder", "dates", "resolution"])
 
     def run(
@@ -266,11 +267,16 @@ class Flow:
     def click(self, lon: float, lat: float) -> None:
         """A click on the map: inspect there, and label there if that is the mode."""
         lon = (lon + 180) % 360 - 180
+        labelling = self.state.mode == "label"
+        self.look_at(lon, lat, alike=not labelling)
+        if labelling:
+            self.labels.click(lon, lat)
+
+    def look_at(self, lon: float, lat: float, alike: bool = True) -> None:
+        """Inspect a place; what is like it too, if that is shown and wanted."""
         self.state.param.update(here=(lon, lat), measured="")
         self._measure(lon, lat)
-        if self.state.mode == "label":
-            self.labels.click(lon, lat)
-        elif self.state.top == "similarity":
+        if alike and self.state.top == "similarity":
             self.search.click(lon, lat)
 
     def _measure(self, lon: float, lat: float) -> None:
@@ -295,18 +301,6 @@ class Flow:
         self.state.top = layer
         if layer == "similarity" and self.state.here is not None and not self.state.examples:
             self.search.click(*self.state.here)
-
-    def drawn(self, geometry: dict[str, Any]) -> None:
-        """A polygon was drawn on the map: it selects, or is an area of the active class."""
-        if self.state.mode == "label":
-            self.labels.add_area(geometry)
-        elif self.state.features is not None:
-            self.select(cells_inside(self.state.features, geometry))
-
-    def lassoed(self, ring: np.ndarray) -> None:
-        """A lasso or a box was drawn in the scatter: (n, 2) corners."""
-        if self.state.coordinates is not None and len(ring) >= 3:
-            self.select(view.points_in(self.state.coordinates, lasso=ring))
 
     def select(self, cells: np.ndarray | None) -> None:
         """Select cells, (y, x) bool; None or nothing selected lets go."""

@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 Post = Callable[[Callable[[], None]], None]
 """Runs a function soon, on the thread that owns the session."""
 
-LANES = {"encode": 1, "quick": 2}
-"""Worker threads: one waits for the encoder, which has a process of its own; two do the rest."""
+LANES = {"encode": 1, "quick": 2, "draw": 1}
+"""Worker threads: one waits for the encoder, which has a process of its own, one draws what a hand
+waits for in milliseconds, two do the rest."""
 
 MAX_WAITING = 1000
 """Jobs that may wait in all; more are refused."""

@@ -53,7 +53,7 @@ class Site:
         load_extensions(self.web.prefix)
         document = pn.state.curdoc
         line = Line(document, IOLoop.current(instance=False))
-        state = State(places=list(self.places), encoder=self.encoder)
+        state = State(places=list(self.places), encoder=self.encoder, large=wants_large())
         flow = Flow(state, self.compute, self.jobs, line.post, secrets.token_hex(8))
         page = Page(flow, self.web)
 
@@ -91,6 +91,11 @@ class Site:
         compute.coordinates(first, features, "PCA", nothing, never)
         compute.clusters(first, features, State.param.groups.default)
         compute.prototypes(first, features, State.param.prototypes.default)
+
+
+def wants_large() -> bool:
+    """Whether the address of the page says `?type=large`."""
+    return b"large" in (pn.state.session_args or {}).get("type", [])
 
 
 class Line:
@@ -152,6 +157,8 @@ def serve(
     allow: tuple[str, ...] = (),
     places: list[Place] | None = None,
     linger: float = 60.0,
+    encoder: str = "",
+    warm: bool = True,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once a picture is ready.
 
@@ -167,6 +174,8 @@ def serve(
         allow: Further host:port names under which a browser may come.
         places: What to offer instead of the demos; the first is shown to visitors.
         linger: How long a session outlives its page (s), for networks that blink.
+        encoder: What visitors begin with; the best one whose weights are trained if not given.
+        warm: Encode the first place before the first visitor comes.
 
     Raises:
         SkySenseError: If an option cannot be used.
@@ -186,6 +195,8 @@ def serve(
         places,
         Compute(weights=weights),
     )
+    if encoder:
+        site.encoder = checked_encoder(encoder, site.compute)
     server = pn.serve(
         {"/": site.session},
         port=port,
@@ -218,7 +229,8 @@ def serve(
         loop.add_callback(ready)
 
     def prepare() -> None:
-        site.warm_up()
+        if warm:
+            site.warm_up()
         visit(url)  # the first page is slow to make, so it is made for nobody
 
     site.jobs.ahead(prepare).add_done_callback(prepared)
@@ -259,6 +271,19 @@ def check_address(address: str, port: int, allow: tuple[str, ...]) -> None:
             f"Port {port} of {address} cannot be used ({error.strerror}). Another program may be "
             "there: choose another --port, or 0 for any free one."
         ) from error
+
+
+def checked_encoder(name: str, compute: Compute) -> str:
+    """The name of an encoder that is on offer.
+
+    Raises:
+        SkySenseError: If it is not, with those that are.
+    """
+    if name not in compute.encoders:
+        raise SkySenseError(
+            f"There is no encoder {name!r}; the dashboard has {', '.join(compute.encoders)}."
+        )
+    return name
 
 
 def checked_prefix(prefix: str) -> str:

@@ -9,8 +9,10 @@ import panel as pn
 import panel_material_ui as pmui
 
 from app.flow import Flow
+from app.keys import Keys, listen
 from app.panes.compare import Compare
 from app.panes.dates import DateRail
+from app.panes.guide import Guide
 from app.panes.header import Header
 from app.panes.inspector import Inspector
 from app.panes.label import Label
@@ -22,10 +24,14 @@ from app.panes.provenance import Provenance
 from app.panes.scatter import Scatter
 from app.panes.search import Search
 from app.state import DRAWING_PLACE
-from app.theme import LINE, PAGE, TABS_CSS, THEME
+from app.theme import LINE, PAGE, TABS_CSS, THEME, exactly, rem
 
 _TABS = ("Scatter", "Prototypes", "Compare", "Search", "Label")
 _CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
+
+
+RIGHT = f"calc({rem(240)} + 200px)"
+"""Width of the right column: 440 pixels, 500 with large type."""
 
 
 class Page:
@@ -41,7 +47,11 @@ class Page:
         self._new_place = new_place
         self.map.on_drawn = self._drawn
         provenance = Provenance(flow)
+        guide = Guide(self.state)
         header = Header(flow, new_place)
+        header.view.append(guide.menu)
+        keys = Keys(large=self.state.large)
+        listen(keys, flow, guide.show)
         self._later: dict[str, Callable[[], pn.viewable.Viewable]] = {
             "Prototypes": lambda: self._kept(Prototypes(flow, web)),
             "Compare": lambda: self._kept(Compare(flow, web)),
@@ -67,7 +77,7 @@ class Page:
         )
         right = pmui.Paper(
             self._tabs,
-            width=440,
+            styles=exactly(RIGHT),
             sizing_mode="stretch_height",
             elevation=0,
             sx=_CARD,
@@ -80,14 +90,18 @@ class Page:
             header.view,
             pmui.Row(left, right, sizing_mode="stretch_both", margin=0),
             rail,
-            pmui.Row(provenance.opened_by(Inspector(flow).view), provenance.button, sizing_mode="stretch_width",
-                     height=36, margin=0),
+            pmui.Row(provenance.opened_by(Inspector(flow).view), provenance.button,
+                     sizing_mode="stretch_width", styles={"min-height": rem(36)}, margin=0),
             new_place.view,
             provenance.view,
+            guide.view,
+            keys,
             sizing_mode="stretch_both",
             styles={"height": "100vh"},
             margin=(0, 14),
         )  # fmt: skip
+        if self.state.large:  # Panel sets the type of plots once more when it first draws them
+            pn.state.onload(lambda: self.state.param.trigger("large"))
         self.view = pmui.Page(
             title="SkySense Explorer",
             main=[body],
@@ -106,8 +120,10 @@ class Page:
     def _drawn(self, geometry: dict[str, Any]) -> None:
         if self.state.mode == DRAWING_PLACE:
             self._new_place.drawn(geometry)
+        elif self.state.mode == "label":
+            self.flow.labels.add_area(geometry)
         else:
-            self.flow.drawn(geometry)
+            self.flow.selecting.drawn(geometry)
 
     def _turned(self, event: Any) -> None:
         make = self._later.pop(_TABS[event.new], None)

@@ -58,21 +58,26 @@ def recipes_in(folder: Path) -> list[Place]:
     """
     if not folder.is_dir():
         raise RecipeError(f"There is no folder {folder} to read recipes from.")
-    found = []
+    found: list[Place] = []
     for path in sorted(folder.glob("*.toml")):
-        try:
-            scenes = read_recipe(path).scenes
-        except RecipeError as error:
-            log.warning("%s", error)
-            scenes = ()
-        key = f"recipe:{path.stem}"
-        if len(scenes) < 2:
-            found.append(Place(key, path.stem, str(path)))
-        found.extend(
-            Place(f"{key}:{scene}", f"{path.stem} · {scene}", str(path), scene=scene)
-            for scene in (scenes if len(scenes) > 1 else ())
-        )
+        found += recipe_places(path)
     return found
+
+
+def recipe_places(path: Path) -> list[Place]:
+    """The places of one recipe; one that cannot be read is a place too, and opening it says why."""
+    try:
+        scenes = read_recipe(path).scenes
+    except RecipeError as error:
+        log.warning("%s", error)
+        scenes = ()
+    key = f"recipe:{path.stem}"
+    if len(scenes) < 2:
+        return [Place(key, path.stem, str(path))]
+    return [
+        Place(f"{key}:{scene}", f"{path.stem} · {scene}", str(path), scene=scene)
+        for scene in scenes
+    ]
 
 
 def typed_region(text: str, size: float, time: tuple[str, str], name: str) -> Region:

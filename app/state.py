@@ -32,6 +32,8 @@ MODES: dict[str, str] = {
 
 TOOLS: dict[str, str] = {"point": "Point", "area": "Area", "erase": "Erase"}
 """What a click or a drawing does in the mode *label*."""
+COMBINE: dict[str, str] = {"replace": "Replace", "add": "Add", "remove": "Remove"}
+"""What a new shape does to a selection."""
 
 DRAWING_PLACE = "place"
 """The mode in which a drawing becomes a new place; entered from its dialog only."""
@@ -123,6 +125,8 @@ class State(param.Parameterized):
     opacity = param.Number(0.85, bounds=(0.0, 1.0))
     mode = param.Selector(default="inspect", objects=[*MODES, DRAWING_PLACE])
     selection = param.Array(default=None, allow_None=True, doc="(y, x) bool on the features' grid.")
+    combine = param.Selector(default="replace", objects=list(COMBINE))
+    points_by = param.String("", doc="Layer whose colours points have; empty: as on the map.")
     here = param.Tuple(default=None, allow_None=True, length=2, doc="(lon, lat) last clicked.")
 
     measured = param.String("", doc="Values of the shown date at `here`, in words.")
@@ -152,6 +156,8 @@ class State(param.Parameterized):
     pair = param.Parameter(default=None, doc="(place, other) whose distance is looked into.")
     years = param.Dict(default={}, doc="Place to two years of it, compared.")
     gaps = param.Dict(default={}, doc="(place, other) to days between their dates in the year.")
+
+    large = param.Boolean(False, doc="Large type: for teaching, on a projector.")
 
     notice = param.String("", doc="What the user must know about the place that is shown.")
     statuses = param.Dict(default={}, doc="Pane to Status.")

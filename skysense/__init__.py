@@ -71,7 +71,7 @@ _HOMES = {
 }
 _MODULES = ("view", "synthetic")
 
-__all__ = ["__version__", *_HOMES, *_MODULES]
+__all__ = ["__version__", *_HOMES, *_MODULES, "explore"]
 
 
 def __getattr__(name: str) -> Any:
@@ -81,6 +81,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("skysense.view")
     if name == "synthetic":
         return importlib.import_module("skysense.sources.synthetic")
+    if name == "explore":  # lives above this package and is therefore found by name
+        return importlib.import_module("app.notebook").explore
     raise AttributeError(f"skysense has no {name!r}; it has {', '.join(sorted(__all__))}.")
 
 

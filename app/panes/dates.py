@@ -13,8 +13,8 @@ from bokeh.models import BoxAnnotation, BoxSelectTool, ColumnDataSource, HoverTo
 from bokeh.plotting import figure
 
 from app.flow import Flow
-from app.panes.plots import changes_plot
-from app.theme import ACCENT, INK, LINE, QUIET
+from app.panes.plots import changes_plot, type_size
+from app.theme import ACCENT, INK, LINE, QUIET, exactly, rem
 from app.words import block, safe, status_markup
 from skysense.dates import Acquisition, Dates
 from skysense.sensors import SENSORS
@@ -22,6 +22,9 @@ from skysense.view.hues import LEFT_OUT, USED
 
 _SPAN = (1_672_531_200_000.0, 1_704_067_200_000.0)
 """Ends of an empty time axis: the year 2023, in milliseconds."""
+
+BESIDE = f"calc({rem(360)} - 20px)"
+"""Width of the words beside the rail: 340 pixels, 430 with large type."""
 
 _ROWS = {"s2": 2.0, "s1": 1.0, "hr": 0.0}
 
@@ -45,7 +48,7 @@ class DateRail:
             visible=False, description="Use dates of the whole period again.",
             on_click=lambda _: self._choose("", ""),
         )  # fmt: skip
-        self._say = block(width=330, margin=(4, 12))
+        self._say = block(sizing_mode="stretch_width", margin=(4, 12))
         self._more = pmui.Dialog(
             title="Dates to use",
             title_variant="h6",
@@ -53,35 +56,37 @@ class DateRail:
             show_close_button=True,
             close_on_click=True,
         )
-        self.view = pmui.Row(
-            pn.pane.Bokeh(self._figure, sizing_mode="stretch_width", height=84, margin=0),
-            pmui.Column(
-                self._say,
-                pmui.Row(
-                    pmui.Button(
-                        label="Dates to use",
-                        icon="tune",
-                        variant="text",
-                        size="small",
-                        margin=(0, 8),
-                        description="Change how many dates of each sensor the encoder is given.",
-                        on_click=lambda _: self._ask(),
-                    ),
-                    self._whole,
-                    margin=0,
+        beside = pmui.Column(
+            self._say,
+            pmui.Row(
+                pmui.Button(
+                    label="Dates to use",
+                    icon="tune",
+                    variant="text",
+                    size="small",
+                    margin=(0, 8),
+                    description="Change how many dates of each sensor the encoder is given.",
+                    on_click=lambda _: self._ask(),
                 ),
-                width=340,
+                self._whole,
                 margin=0,
             ),
+            styles=exactly(BESIDE),
+            margin=0,
+        )
+        self.view = pmui.Row(
+            pn.pane.Bokeh(self._figure, sizing_mode="stretch_width", height=84, margin=0),
+            beside,
             self._more,
             sizing_mode="stretch_width",
-            height=92,
+            styles={"height": rem(92)},
             margin=0,
         )
         self.state.param.watch(self._draw, ["rail"])
         self.state.param.watch(self._tell, ["rail", "statuses"])
         self.state.param.watch(self._mark_shown, ["shown", "rail"])
         self.state.param.watch(self._mark_period, ["dates"])
+        self.state.param.watch(self._resize, ["large"])
         self._tell()
 
     def _make_figure(self) -> Any:
@@ -109,7 +114,7 @@ class DateRail:
         }
         plot.yaxis.axis_line_color = plot.yaxis.major_tick_line_color = None
         plot.axis.major_label_text_color = QUIET
-        plot.axis.major_label_text_font_size = "11px"
+        plot.axis.major_label_text_font_size = type_size(11, self.state.large)
         plot.xaxis.axis_line_color, plot.xaxis.minor_tick_line_color = LINE, None
         plot.scatter(
             "x", "y", source=self._now, marker="square", size=20, fill_color=None,
@@ -124,6 +129,10 @@ class DateRail:
         plot.on_event(Tap, self._tapped)
         plot.on_event(SelectionGeometry, self._dragged)
         return plot
+
+    @changes_plot
+    def _resize(self, *_: Any) -> None:
+        self._figure.axis.major_label_text_font_size = type_size(11, self.state.large)
 
     def _ask(self) -> None:
         """Open the dialog in which the rule can be changed."""
@@ -255,7 +264,7 @@ def _summary(rail: list[Acquisition]) -> str:
         why = f" ({safe(', '.join(name for name, _ in reasons.most_common(2)))})" if reasons else ""
         when = "" if not unknown else ", date unknown" if unknown == 1 else ", dates unknown"
         lines.append(f"{title}: <b>{used}</b> of {len(dates)} used{why}{when}")
-    return '<div style="font-size:12px;line-height:1.45">' + "<br>".join(lines) + "</div>"
+    return f'<div style="font-size:{rem(12)};line-height:1.45">' + "<br>".join(lines) + "</div>"
 
 
 def _kind(reason: str) -> str:

@@ -8,6 +8,7 @@ import panel_material_ui as pmui
 from app.flow import Flow
 from app.panes.newplace import NewPlace
 from app.panes.placechips import PlaceChips
+from app.theme import rem
 from app.words import block, flag, safe, tip
 
 _STANDING = {
@@ -81,7 +82,10 @@ class Header:
         self._chips = PlaceChips(sizing_mode="stretch_width", height=30, margin=(0, 6, 0, 0))
         self._chips.on_open, self._chips.on_close = flow.regions.open, flow.regions.close
         title = pmui.Typography(
-            "SkySense Explorer", variant="h6", margin=(0, 18, 0, 0), sx={"whiteSpace": "nowrap"}
+            "SkySense Explorer",
+            variant="h6",
+            margin=(0, 18, 0, 0),
+            sx={"whiteSpace": "nowrap", "@media (max-width: 1100px)": {"display": "none"}},
         )
         top = pmui.Row(
             title,
@@ -103,7 +107,7 @@ class Header:
             self._note,
             sizing_mode="stretch_width",
             align="center",
-            height=30,
+            styles={"min-height": rem(30)},
             margin=0,
         )
         self.view = pn.Column(top, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))

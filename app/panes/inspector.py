@@ -6,6 +6,7 @@ import numpy as np
 
 from app.cells import cell_at
 from app.flow import Flow
+from app.theme import rem
 from app.words import block, degrees, safe
 
 
@@ -14,7 +15,9 @@ class Inspector:
 
     def __init__(self, flow: Flow) -> None:
         self.state = flow.state
-        self.view = block(sizing_mode="stretch_width", height=24, margin=(7, 12, 5, 12))
+        self.view = block(
+            sizing_mode="stretch_width", styles={"min-height": rem(24)}, margin=(7, 12, 5, 12)
+        )
         self.state.param.watch(self._show, ["here", "fields", "features", "measured"])
         self._show()
 

@@ -7,7 +7,7 @@ import panel_material_ui as pmui
 
 from app.flow import Flow
 from app.state import DRAWING_PLACE, LAYERS, MODES
-from app.theme import SEGMENTS
+from app.theme import SEGMENTS, rem
 from app.words import block, flag, safe, status_markup, swatches, tip
 from skysense import view
 
@@ -65,7 +65,8 @@ class LayerBar:
             self._modes,
             sizing_mode="stretch_width",
             align="center",
-            height=40,
+            styles={"min-height": rem(40)},
+            sx={"flexWrap": "wrap"},
             margin=0,
         )
         self.state.param.watch(self._follow, ["top", "mode"])
@@ -85,7 +86,7 @@ class Legend:
 
     def __init__(self, flow: Flow) -> None:
         self.state = flow.state
-        self._text = block(sizing_mode="stretch_width", height=56, margin=0)
+        self._text = block(sizing_mode="stretch_width", styles={"height": rem(56)}, margin=0)
         self._refit = pmui.Button(
             label="Refit colours",
             icon="palette",
@@ -97,7 +98,11 @@ class Legend:
             on_click=lambda _: flow.made.refit_colours(),
         )
         self.view = pn.Row(
-            self._text, self._refit, sizing_mode="stretch_width", height=56, margin=(4, 8, 0, 8)
+            self._text,
+            self._refit,
+            sizing_mode="stretch_width",
+            styles={"height": rem(56)},
+            margin=(4, 8, 0, 8),
         )
         self.state.param.watch(
             self._show,

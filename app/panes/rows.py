@@ -6,7 +6,7 @@ from typing import Any
 import param
 from panel.custom import JSComponent
 
-from app.theme import INK, LINE, QUIET
+from app.theme import ACCENT, INK, LINE, QUIET, rem
 
 
 class Rows(JSComponent):
@@ -73,8 +73,9 @@ class Rows(JSComponent):
         .list {{ display: flex; flex-direction: column; gap: 1px; width: 100%; }}
         .item {{ display: grid; grid-template-columns: 14px minmax(84px, auto) 1fr auto; gap: 9px;
                align-items: center; padding: 5px 8px; border: 0; border-radius: 6px;
-               background: none; font: 13px/1.4 Roboto, "DejaVu Sans", sans-serif; color: {INK};
+               background: none; font: {rem(13)}/1.4 Roboto, "DejaVu Sans", sans-serif; color: {INK};
                text-align: left; cursor: pointer; }}
+        .item:focus-visible {{ outline: 2px solid {ACCENT}; outline-offset: -2px; }}
         .item:hover {{ background: {LINE}; }}
         .item.active {{ background: #e2eff3; font-weight: 500; }}
         .square {{ width: 12px; height: 12px; border-radius: 3px;

@@ -24,12 +24,12 @@ from skysense.dates import Acquisition
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.charts import rail, usage_table
+from skysense.view.cloud import BINS, binned, points_of
 from skysense.view.distances import distance_table
 from skysense.view.effects import sensitivity_table
 from skysense.view.hues import PALETTE, SELECTED, SENSOR, UNSELECTED, USED, ramp
 from skysense.view.imagery import true_colour_field
 from skysense.view.paint import check_field, colours, legend, stretch
-from skysense.view.points import BINS, binned, points_of
 from skysense.view.words import caption, credit, title, warnings
 
 DPI = 110

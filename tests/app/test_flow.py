@@ -92,13 +92,13 @@ def test_a_lasso_round_all_points_selects_all_cells(encoded):
     values = encoded.state.coordinates.values.reshape(2, -1)
     (left, low), (right, high) = values.min(1) - 1, values.max(1) + 1
     ring = np.array([(left, low), (right, low), (right, high), (left, high)])
-    encoded.flow.lassoed(ring)
+    encoded.flow.selecting.lassoed(ring)
     assert encoded.state.selected_count == encoded.state.features[0].size
 
 
 def test_a_lasso_round_nothing_lets_go(encoded):
     encoded.flow.select(np.ones(encoded.state.features.shape[1:], bool))
-    encoded.flow.lassoed(np.array([(1e6, 1e6), (1e6 + 1, 1e6), (1e6, 1e6 + 1)]))
+    encoded.flow.selecting.lassoed(np.array([(1e6, 1e6), (1e6 + 1, 1e6), (1e6, 1e6 + 1)]))
     assert encoded.state.selection is None
 
 
@@ -107,7 +107,7 @@ def test_a_rectangle_on_the_map_selects_the_cells_whose_middle_it_holds(encoded)
     corners = [middle_of(features, r, c) for r, c in ((8, 5), (8, 9), (12, 9), (12, 5), (8, 5))]
     (west, south), (east, north) = np.min(corners, 0) - 1e-5, np.max(corners, 0) + 1e-5
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    encoded.flow.drawn({"type": "Polygon", "coordinates": [ring]})
+    encoded.flow.selecting.drawn({"type": "Polygon", "coordinates": [ring]})
     assert encoded.state.selection[10, 7]
     assert not encoded.state.selection[20, 7]
     assert 25 <= encoded.state.selected_count <= 36

@@ -5,8 +5,8 @@ import pytest
 from skysense import view
 from skysense.analysis import cluster, fit_pca
 from skysense.errors import AnalysisError
+from skysense.view.cloud import binned, points_of
 from skysense.view.hues import PALETTE, UNSELECTED, rgb_of
-from skysense.view.points import binned, points_of
 
 
 @pytest.fixture(scope="module")
