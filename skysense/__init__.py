@@ -43,6 +43,9 @@ _HOMES = {
     "save_features": "export",
     "open_features": "export",
     "save_classes": "export",
+    "save_table": "table",
+    "save_item": "item",
+    "save_figure": "view",
 }
 _MODULES = ("view", "synthetic")
 

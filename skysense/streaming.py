@@ -23,6 +23,7 @@ from odc.geo.xr import assign_crs
 from skysense import __version__
 from skysense.batch import check_bands
 from skysense.checks import shown
+from skysense.conventions import group_attrs
 from skysense.disk import path_of, writing
 from skysense.errors import EncoderError
 from skysense.sensors import HR_COARSEST, SENSORS
@@ -90,9 +91,8 @@ class FeatureStore:
         )
         with writing(path, EncoderError):
             partial.mkdir(parents=True)
-            template.to_dataset().to_zarr(
-                partial / "store", compute=False, zarr_format=3, consolidated=False
-            )
+            group = template.to_dataset().assign_attrs(group_attrs(geobox, dim, attrs))
+            group.to_zarr(partial / "store", compute=False, zarr_format=3, consolidated=False)
             _sync(partial / "key", key)
         return cls(zarr.open_array(partial / "store/features", mode="r+"), geobox, attrs, path)
 

@@ -26,6 +26,7 @@ _HOMES = {
     "palette": "hues",
     "points_in": "selection",
     "rgb": "pictures",
+    "save_figure": "static",
     "scatter": "points",
     "title": "words",
     "true_colour": "pictures",
