@@ -46,6 +46,21 @@ _HOMES = {
     "save_table": "table",
     "save_item": "item",
     "save_figure": "view",
+    "Session": "session",
+    "SessionPlace": "session",
+    "SessionClass": "session",
+    "SessionView": "session",
+    "SessionChoices": "session",
+    "open_session": "session_file",
+    "save_session": "session_file",
+    "feature_hash": "session",
+    "share_text": "link",
+    "shared": "link",
+    "as_code": "notebook",
+    "save_notebook": "notebook",
+    "save_pack": "pack",
+    "open_pack": "pack",
+    "replay": "replaying",
 }
 _MODULES = ("view", "synthetic")
 

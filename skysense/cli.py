@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skysense.cli_keep import COMMANDS
 from skysense.errors import SkySenseError
 
 app = typer.Typer(
@@ -237,6 +238,10 @@ def export(
     typer.echo(f"written: {out}")
 
 
+for each in COMMANDS:
+    app.command()(each)
+
+
 @app.command(
     name="app",
     add_help_option=False,  # the dashboard reads its own options, --help among them
@@ -293,6 +298,8 @@ PYTHON = (
     (r"Region\.around\((?:[^()]|\([^()]*\))*\)", "--around LON LAT --size 640 --time 2024"),
     (r"time=\(first, last\)", "--time FIRST/LAST"),
     (r"\(choose_dates\)", "(--dates)"),
+    (r"folders=\[\.\.\.\] with the folder it is in", "--folder with the folder it is in"),
+    (r"catalogues=\['([^']*)'\]", r"--catalogue \1"),
 )
 """Python in a sentence, and how a shell says it."""
 

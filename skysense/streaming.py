@@ -153,6 +153,8 @@ class FeatureStore:
             del self.array.attrs[name]
         self.array.attrs.update(attrs)
         partial = _partial(self.path)
+        group = zarr.open_group(partial / "store", mode="r+")
+        group.attrs.update(group_attrs(self.geobox, self.array.shape[0], attrs))
         (partial / "store").rename(self.path)
         shutil.rmtree(partial)
         opened = xr.open_zarr(self.path, consolidated=False, decode_coords="all")
