@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pystac
 import shapely
@@ -22,6 +23,7 @@ from skysense.disk import path_of, written
 from skysense.errors import AnalysisError
 from skysense.export import check_free, plain
 from skysense.sensors import SENSORS
+from skysense.sources.profiles import PROFILES
 
 DATA = {
     ".zarr": "application/vnd+zarr; version=3",
@@ -138,9 +140,26 @@ def _item(features: xr.DataArray, name: str, data: Path) -> dict[str, Any]:
     )
     if str(attrs.get("encoder", "")).startswith("skysense"):
         item.add_link(pystac.Link("cite-as", PAPER, "text/html", "SkySense, CVPR 2024"))
+    for href in scenes(attrs):
+        item.add_link(pystac.Link("emb:source-data", href, "application/geo+json"))
     item.stac_extensions = list(EXTENSIONS)
     content = item.to_dict(include_self_link=False, transform_hrefs=False)
     return {**content, "stac_version": STAC_VERSION}
+
+
+def scenes(attrs: Mapping[str, Any]) -> list[str]:
+    """Addresses of the items that the images came from, unsigned; only built-in catalogues have some."""
+    found = [profile for profile in PROFILES.values() if profile.title == attrs.get("source")]
+    if not found:
+        return []
+    root, collections = found[0].address, found[0].collections
+    return [
+        f"{root}/collections/{collections[key].ids[0]}/items/{quote(name)}"
+        for key in SENSORS
+        if key in collections
+        for passed in attrs.get(f"items_{key}", [])
+        for name in str(passed).split()
+    ]
 
 
 def _when(attrs: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:

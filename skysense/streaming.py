@@ -9,6 +9,7 @@ way are recorded too: no window may have used a date that another one could not.
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import xarray as xr
 import zarr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import assign_crs
+from zarr.errors import ZarrUserWarning
 
 from skysense import __version__
 from skysense.batch import check_bands
@@ -87,8 +89,9 @@ class FeatureStore:
             _check_same(partial, key)
             return cls(zarr.open_array(partial / "store/features", mode="r+"), geobox, attrs, path)
         template = _labelled(
-            dask.array.full(shape, np.nan, "f4", chunks=_chunks(shape)), geobox, attrs
+            dask.array.full(shape, np.nan, dtype="f4", chunks=_chunks(shape)), geobox, attrs
         )
+        template.encoding = {}  # with a grid mapping in it, spatial_ref would be no coordinate
         with writing(path, EncoderError):
             partial.mkdir(parents=True)
             group = template.to_dataset().assign_attrs(group_attrs(geobox, dim, attrs))
@@ -155,6 +158,10 @@ class FeatureStore:
         partial = _partial(self.path)
         group = zarr.open_group(partial / "store", mode="r+")
         group.attrs.update(group_attrs(self.geobox, self.array.shape[0], attrs))
+        with warnings.catch_warnings():
+            # zarr warns that the specification does not have this yet; xarray warns if it is missing
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            zarr.consolidate_metadata(partial / "store")
         (partial / "store").rename(self.path)
         shutil.rmtree(partial)
         opened = xr.open_zarr(self.path, consolidated=False, decode_coords="all")

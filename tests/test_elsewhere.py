@@ -71,9 +71,13 @@ def test_streamed_features_say_the_same_as_saved_ones(tmp_path):
     stack, _ = synthetic.scene(size=160, sensors=("s2",), time="2023-06")
     encoder = load_encoder("spectral", device="cpu")
     streamed = embed(stack, encoder, out=tmp_path / "a.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert xr.open_zarr(tmp_path / "a.zarr").rio.crs.to_epsg() == 32631
     save_features(streamed, tmp_path / "b.zarr")
     one, two = (xr.open_zarr(tmp_path / n, consolidated=False).attrs for n in ("a.zarr", "b.zarr"))
     two.pop("written_whole")
+    assert streamed.dtype == np.float32
     assert one == two
     assert len(one["geoemb:source_data"]) > 1
 
@@ -242,6 +246,18 @@ def _resource(uri):
 
 
 REGISTRY = referencing.Registry(retrieve=_resource)
+
+
+def test_scenes_of_a_catalogue_are_linked_without_signature(features, tmp_path):
+    made = features.assign_attrs(
+        source="Microsoft Planetary Computer", items_s2=["S2A_one S2A_two", "S2B_three"]
+    )
+    save_features(made, tmp_path / "place.tif")
+    content = json.loads(save_item(made, tmp_path / "place.json").read_text())
+    links = [link["href"] for link in content["links"] if link["rel"] == "emb:source-data"]
+    assert [link.rsplit("/", 1)[1] for link in links] == ["S2A_one", "S2A_two", "S2B_three"]
+    assert links[0].startswith("https://planetarycomputer.microsoft.com/api/stac/v1/collections/")
+    assert not any("?" in link for link in links)
 
 
 def test_an_item_needs_its_feature_file_beside_it(features, tmp_path):
