@@ -53,7 +53,7 @@ _HOMES = {
     "SessionChoices": "session",
     "open_session": "session_file",
     "save_session": "session_file",
-    "feature_hash": "session",
+    "feature_hash": "hashes",
     "share_text": "link",
     "shared": "link",
     "as_code": "notebook",

@@ -222,8 +222,12 @@ def evaluate(
 @app.command()
 def export(
     features: Annotated[Path, typer.Argument(help="Features written by `skysense embed`.")],
-    out: Annotated[Path, typer.Option(help=".tif or .zarr; with --groups also .geojson.")],
-    groups: Annotated[int, typer.Option(help="Export this many k-means groups instead.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help=".tif, .zarr or .parquet; with --groups also .geojson.")
+    ],
+    groups: Annotated[
+        int, typer.Option(help="Export this many k-means groups instead; as a column of .parquet.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of the k-means.")] = 0,
 ) -> None:
     """Write features, or groups of them, for other tools."""
@@ -231,7 +235,12 @@ def export(
     from skysense.export import open_features, save_classes, save_features
 
     opened = open_features(features)
-    if groups:
+    if out.suffix.lower() == ".parquet":
+        from skysense.table import save_table
+
+        extra = {"group": cluster(opened, groups, seed=seed)} if groups else {}
+        save_table(opened, out, **extra)
+    elif groups:
         save_classes(cluster(opened, groups, seed=seed), out)
     else:
         save_features(opened, out)

@@ -119,7 +119,7 @@ def _item(features: xr.DataArray, name: str, data: Path) -> dict[str, Any]:
             "proj:bbox": [float(v) for v in geobox.boundingbox.bbox],
             "processing:software": {"skysense": str(attrs.get("version", __version__))},
             "processing:datetime": now.isoformat().replace("+00:00", "Z"),
-            "license": "various" if attrs.get("data_licence") else "other",
+            **({"license": "various"} if attrs.get("data_licence") else {}),
             "gsd": float(abs(geobox.resolution.x)),
         },
         **_when(attrs, now),

@@ -20,8 +20,9 @@ from skysense.dates import Dates
 from skysense.disk import path_of, written
 from skysense.errors import SessionError
 from skysense.export import plain
+from skysense.hashes import feature_hash
 from skysense.region import Region
-from skysense.session import Session, SessionPlace, feature_hash, mark_json
+from skysense.session import Session, SessionPlace, mark_json
 from skysense.session_file import beside, is_path
 
 ENDING = ".ipynb"
@@ -46,7 +47,8 @@ def as_code(session: Session) -> str:
     """The lines of Python that make again what a session shows.
 
     Returns:
-        A script: loads and encodes every place as it was, compares the features with the recorded
+        A script: loads and encodes every place that had features (all where none had) as it was,
+        compares the features with the recorded
         hashes, and makes colours, clusters, prototypes, classes and one picture.
 
     Raises:
@@ -149,7 +151,7 @@ def _beginning(session: Session, home: Path | None) -> str:
 def _places(session: Session, home: Path | None) -> str:
     choices = session.choices
     blocks = []
-    for place in session.places:
+    for place in session.encoded:
         name = repr(place.name)
         lines = [f"stacks[{name}] = {_loading(place, home)}"]
         lines += [
@@ -188,7 +190,8 @@ def _region(region: Region) -> str:
 
 def _analysis(session: Session) -> str:
     view = session.view
-    basis = view.basis_of or session.places[0].name
+    names = [place.name for place in session.encoded]
+    basis = view.basis_of if view.basis_of in names else names[0]
     lines = [
         f"basis = sky.fit_pca(features[{basis!r}])",
         "colours = {name: sky.pca(each, basis=basis) for name, each in features.items()}",
@@ -213,8 +216,11 @@ def _bank(session: Session) -> list[str]:
         return [f"bank = sky.fit_prototypes(features, n={session.view.prototypes})"]
     again = _fitting(session, bank)
     if again:
-        words = "The prototypes are not those of the session: they were fitted on other features."
-        check = f"assert sky.feature_hash(bank) == {feature_hash(bank)!r}, {words!r}"
+        words = (
+            "The prototypes are not bit for bit those of the session: NumPy ran with another number of "
+            "threads, or they were fitted on other features."
+        )
+        check = f"if sky.feature_hash(bank) != {feature_hash(bank)!r}:\n    print({words!r})"
         return [again, check]
     rows = (json.dumps([float(str(v)) for v in row]) for row in np.asarray(bank.values, "f4"))
     lines = ["import numpy as np", "import xarray as xr", "", "bank = xr.DataArray("]
@@ -234,7 +240,7 @@ def _fitting(session: Session, bank: xr.DataArray) -> str:
     if any(name not in bank.attrs for name in needed):
         return ""
     names = [str(name) for name in bank.attrs["fitted_on"]]
-    known = {place.name: place for place in session.places}
+    known = {place.name: place for place in session.encoded}
     if names == ["place"] and "place" not in known and len(known) == 1:
         given = f"features[{next(iter(known))!r}]"
     elif all(name in known and known[name].features for name in names):
@@ -250,7 +256,7 @@ def _fitting(session: Session, bank: xr.DataArray) -> str:
 def _labels(session: Session) -> str:
     """Segmentation of every place in which two classes or more have marks."""
     lines = []
-    for place in session.places:
+    for place in session.encoded:
         chosen = labels_of(session, place)
         if len(chosen) < 2:
             continue

@@ -23,7 +23,8 @@ from skysense.checks import number, shown
 from skysense.disk import path_of, written
 from skysense.errors import SessionError
 from skysense.export import open_features, save_features
-from skysense.session import Session, SessionPlace, feature_hash
+from skysense.hashes import feature_hash
+from skysense.session import Session, SessionPlace
 from skysense.session_file import open_session, save_session
 from skysense.stack import all_notes, check_stack, open_stack, save_stack
 
@@ -54,14 +55,14 @@ def save_pack(
     Args:
         session: Its sources become the stacks in the folder, its hashes those of `features`.
         folder: A new folder, written whole or not at all.
-        stacks: {name of the place: stack}, for every place.
+        stacks: {name of the place: stack}; places without one are left out of the pack.
         features: {name of the place: features}.
 
     Returns:
         The folder.
 
     Raises:
-        SessionError: If a place has no stack, a name is no place of the session, or the folder is
+        SessionError: If there is no stack, a name is no place of the session, or the folder is
             there already or cannot be written.
         SkySenseError: If a stack or features cannot be kept.
     """
@@ -74,10 +75,12 @@ def save_pack(
             )
         for name in given:
             session.place(name)
-    if without := [place.name for place in session.places if place.name not in stacks]:
+    if not stacks or not set(features) <= set(stacks):
         raise SessionError(
-            f"There is no stack of {without[0]!r}; give one for every place, or leave the place out."
+            "A pack needs the stack of at least one place, and of every place with features; pass "
+            "stacks={name of the place: stack}."
         )
+    session = session.only(stacks)
     for tree in stacks.values():
         check_stack(tree)
     for each in features.values():

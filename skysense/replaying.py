@@ -11,8 +11,9 @@ from skysense.checks import shown
 from skysense.embedding import embed
 from skysense.encoders import Encoder, load_encoder
 from skysense.errors import SessionError
+from skysense.hashes import feature_hash
 from skysense.notebook import SEEDED
-from skysense.session import Session, SessionChoices, SessionPlace, feature_hash
+from skysense.session import Session, SessionChoices, SessionPlace
 from skysense.session_file import is_path
 from skysense.sources import load_stack
 
@@ -29,7 +30,7 @@ class Replayed:
 
 
 def replay(session: Session, progress: Progress | None = None) -> Replayed:
-    """Load and encode every place of a session as it was.
+    """Load and encode every place of a session that had features (all where none had) as it was.
 
     Args:
         session: From `open_session`.
@@ -48,7 +49,7 @@ def replay(session: Session, progress: Progress | None = None) -> Replayed:
     encoder = encoder_of(choices)
     stacks, features = {}, {}
     with _threads(choices.threads):
-        for place in session.places:
+        for place in session.encoded:
             stacks[place.name] = stack = stack_of(place)
             features[place.name] = embed(
                 stack,

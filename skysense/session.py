@@ -5,16 +5,13 @@ them again must have the same values, so each place keeps the hash of its featur
 keep what the hash depends on: weights, dates, device, precision, threads and batch.
 """
 
-import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import shapely
 import xarray as xr
-from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
 from skysense import __version__
@@ -25,6 +22,7 @@ from skysense.checks import choice, number, shown, whole
 from skysense.dates import Dates
 from skysense.errors import SessionError
 from skysense.geojson import as_geojson, parse_geojson
+from skysense.hashes import feature_hash
 from skysense.region import Region
 from skysense.sensors import SENSORS
 
@@ -275,48 +273,30 @@ class Session:
             f"{', '.join(repr(p.name) for p in self.places) or 'none'}."
         )
 
+    @property
+    def encoded(self) -> tuple[SessionPlace, ...]:
+        """The places that have features; all of them where none has."""
+        return tuple(place for place in self.places if place.features) or self.places
+
+    def only(self, names: Iterable[str]) -> "Session":
+        """The session with some of its places; a view of another one becomes that of the first.
+
+        Raises:
+            SessionError: If a name is no place of the session.
+        """
+        kept = [self.place(name).name for name in names]
+        view = replace(
+            self.view,
+            place=self.view.place if self.view.place in kept else "",
+            basis_of=self.view.basis_of if self.view.basis_of in kept else "",
+        )
+        return replace(self, places=tuple(p for p in self.places if p.name in kept), view=view)
+
     def with_features(self, features: Mapping[str, xr.DataArray]) -> "Session":
         """The session with the hashes of these features, {name of the place: features}."""
         hashes = {self.place(name).name: feature_hash(each) for name, each in features.items()}
         places = (replace(p, features=hashes.get(p.name, p.features)) for p in self.places)
         return replace(self, places=tuple(places))
-
-
-def feature_hash(values: xr.DataArray) -> str:
-    """`sha256:...` of features (feature, y, x) or of a bank (prototype, feature).
-
-    It covers the values as float32, their shape and, for features, grid and CRS; the same place
-    gives the same hash from memory, Zarr and GeoTIFF. Attributes are not covered.
-
-    Raises:
-        AnalysisError: If it is neither.
-    """
-    if isinstance(values, xr.DataArray) and values.dims == ("prototype", "feature"):
-        check_bank(values)
-        blocks, grid = [values.values], "bank"
-    else:
-        check_features(values)
-        rows = range(0, values.sizes["y"], _ROWS)
-        blocks = (values[:, top : top + _ROWS].values.transpose(1, 0, 2) for top in rows)
-        grid = _grid(values)
-    digest = hashlib.sha256(f"{values.shape} {grid}".encode())
-    for block in blocks:  # row by row of the map: opened from disk, it need not fit into memory
-        plain = np.array(block, "<f4", order="C")
-        plain[np.isnan(plain)] = np.nan  # there are many NaNs, and they all say the same
-        digest.update(plain.tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-_ROWS = 64
-"""Rows that are read at once; they do not change the hash."""
-
-
-def _grid(features: xr.DataArray) -> str:
-    """Corner cells (m, to the millimetre) and CRS, however the array was stored."""
-    geobox = features.odc.geobox
-    code = geobox.crs.to_epsg() if isinstance(geobox, GeoBox) and geobox.crs is not None else None
-    corners = [float(features[axis].values[i]) for axis in "xy" for i in (0, -1)]
-    return f"{code} " + " ".join(f"{value:.3f}" for value in corners)
 
 
 def text(name: str, value: Any, most: int, least: int = 0) -> str:

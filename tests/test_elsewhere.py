@@ -16,7 +16,7 @@ import rioxarray
 import xarray as xr
 from blobs import blobs, fields
 from PIL import Image
-from sentences import refused
+from sentences import ODD, refused
 
 from skysense.analysis import cluster
 from skysense.conventions import CONVENTIONS
@@ -267,6 +267,19 @@ def test_an_item_needs_its_feature_file_beside_it(features, tmp_path):
     path = tmp_path / "here/place.json"
     assert "moved with it" in refused(AnalysisError, save_item, features, path, data=far)
     assert "no feature file" in refused(AnalysisError, save_item, features, path, data="x.png")
+
+
+@pytest.mark.parametrize("odd", ODD, ids=[str(i) for i in range(len(ODD))])
+def test_odd_features_paths_and_fields_are_refused(features, tmp_path, odd):
+    assert refused(AnalysisError, save_table, odd, tmp_path / "a.parquet")
+    assert refused(AnalysisError, save_item, odd, tmp_path / "a.json")
+    for call in (save_table, save_item):
+        assert refused(AnalysisError, call, features, odd)
+    assert refused(AnalysisError, save_table, features, tmp_path / "a.parquet", geometry=odd)
+    assert refused(AnalysisError, save_table, features, tmp_path / "a.parquet", field=odd)
+    if odd is not None:
+        assert refused(AnalysisError, save_item, features, tmp_path / "a.json", data=odd)
+    assert refused(AnalysisError, save_figure, features[0], odd)
 
 
 # --- figures and labels ---------------------------------------------------------------------

@@ -4,8 +4,10 @@ import ast
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nbclient
 import nbformat
@@ -190,11 +192,39 @@ def test_a_notebook_is_not_overwritten_unless_asked(tmp_path):
     assert json.loads(path.read_text())["nbformat"] == 4
 
 
-def test_the_code_runs_as_a_script(tmp_path):
-    session, *_ = recorded("spectral")
-    (tmp_path / "again.py").write_text(as_code(session))
+def test_the_code_of_two_places_runs_as_a_script(tmp_path):
+    one, _, first = recorded("spectral")
+    region = Region.around(3.0859, 50.8426, 640, "2023-05", "b")
+    stack = load_stack(region, ("s2", "s1"), "synthetic")
+    second = embed(stack, load_encoder("spectral", device="cpu"), resolution=20, batch_size=2)
+    there, (lon, lat) = SessionPlace("b", region=region, sensors=("s2", "s1")), region.centre
+    labels = [
+        dataclasses.replace(each, places=(*each.places, (lon + 0.001 * i, lat)))
+        for i, each in enumerate(one.labels)
+    ]
+    both = {NAME: first, "b": second}
+    session = dataclasses.replace(
+        one,
+        places=(SessionPlace("never loaded", "earth-search"), *one.places, there),
+        labels=tuple(labels),
+        bank=fit_prototypes(both, 6),
+        view=SessionView(basis_of="b", groups=3),
+    ).with_features(both)
+    code = as_code(session)
+    assert "earth-search" not in code
+    (tmp_path / "again.py").write_text(code)
     done = subprocess.run(
         [sys.executable, "again.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stdout == ""  # nor are the prototypes other ones
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_page_about_sessions_run(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs/sessions.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks[0], "sessions.md", "exec"), {})

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from blobs import blobs, fields
@@ -17,10 +18,11 @@ from skysense.dates import Dates
 from skysense.embedding import embed
 from skysense.encoders import load_encoder
 from skysense.errors import SessionError, SkySenseError
+from skysense.hashes import feature_hash
 from skysense.notebook import save_notebook
 from skysense.pack import open_pack, save_pack
 from skysense.replaying import replay
-from skysense.session import Session, SessionChoices, SessionClass, SessionPlace, feature_hash
+from skysense.session import Session, SessionChoices, SessionClass, SessionPlace, SessionView
 from skysense.session_file import save_session
 from skysense.sources import synthetic
 
@@ -110,10 +112,12 @@ def test_a_pack_is_there_whole_or_not_at_all(made, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pack_needs_a_stack_of_every_place_and_none_of_others(made, stored, tmp_path):
+def test_a_pack_needs_a_stack_and_knows_its_places(made, stored, tmp_path):
     session, stack, features = made
     path = tmp_path / "x"
-    assert "no stack of" in refused(SessionError, save_pack, session, path, {}, {})
+    assert "at least one" in refused(SessionError, save_pack, session, path, {}, {})
+    more = {"fens / 1": features}
+    assert "every place" in refused(SessionError, save_pack, session, path, {}, more)
     assert "no place 'b'" in refused(SessionError, save_pack, session, path, {"b": stack}, {})
     stacks = {"fens / 1": stack}
     assert "already there" in refused(SessionError, save_pack, session, stored, stacks, {})
@@ -123,6 +127,19 @@ def test_a_pack_needs_a_stack_of_every_place_and_none_of_others(made, stored, tm
         assert refused(SessionError, save_pack, odd, path, stacks, {})
         if not isinstance(odd, dict):
             assert refused(SessionError, save_pack, session, path, odd, {})
+
+
+def test_places_without_images_are_left_out_of_a_pack(made, tmp_path):
+    session, stack, features = made
+    more = dataclasses.replace(
+        session,
+        places=(SessionPlace("far"), *session.places),
+        view=SessionView(place="far", top="groups"),
+    )
+    folder = save_pack(more, tmp_path / "p", {"fens / 1": stack}, {"fens / 1": features})
+    opened = open_pack(folder).session
+    assert [place.name for place in opened.places] == ["fens / 1"]
+    assert opened.view == SessionView(top="groups")
 
 
 # --- packs of strangers ---------------------------------------------------------------------
@@ -200,3 +217,10 @@ def test_features_of_another_place_are_not_packed_under_a_wrong_hash(made, tmp_p
     session = dataclasses.replace(session, places=(wrong,))
     folder = save_pack(session, tmp_path / "p", {"fens / 1": stack}, {"fens / 1": other})
     assert open_pack(folder).session.places[0].features == feature_hash(other)
+
+
+def test_a_shell_writes_a_table_with_groups(stored, tmp_path):
+    pytest.importorskip("pyarrow", reason="GeoParquet needs pyarrow")
+    out = tmp_path / "t.parquet"
+    skysense("export", stored / "features/1.zarr", "--groups", 3, "--out", out)
+    assert set(gpd.read_parquet(out)["group"]) == {"group 1", "group 2", "group 3"}

@@ -19,6 +19,7 @@ from some_session import FIELD, REGION, bank, some_session
 from skysense.dates import Dates
 from skysense.errors import SessionError, SkySenseError
 from skysense.export import open_features, save_features
+from skysense.hashes import feature_hash
 from skysense.link import KEYS, SharedState, share_text, shared
 from skysense.region import Region
 from skysense.session import (
@@ -27,7 +28,6 @@ from skysense.session import (
     SessionClass,
     SessionPlace,
     SessionView,
-    feature_hash,
 )
 from skysense.session_file import (
     MOST_BYTES,
