@@ -31,6 +31,9 @@ MOST_CLASSES = 64
 MOST_MARKS = 20_000
 """Points and polygons of one class."""
 
+MOST_NUMBERS = 200_000
+"""Coordinates of all outlines and marks together; more takes seconds to check."""
+
 MOST_PROTOTYPES = 4_096
 NAME = 200
 """Longest name (characters)."""
@@ -248,6 +251,11 @@ class Session:
                 raise SessionError(
                     f"The view names a place {name!r} that the session does not have; leave it empty."
                 )
+        regions = [place.region.outline for place in self.places if place.region is not None]
+        marks = [mark for each in self.labels for mark in each.places]
+        shapes = [*regions, *(mark for mark in marks if not isinstance(mark, tuple))]
+        corners = len(marks) + (shapely.get_num_coordinates(shapes).sum() if shapes else 0)
+        check_count(2 * int(corners))
         if self.bank is not None:
             self._check_bank()
 
@@ -297,6 +305,15 @@ class Session:
         hashes = {self.place(name).name: feature_hash(each) for name, each in features.items()}
         places = (replace(p, features=hashes.get(p.name, p.features)) for p in self.places)
         return replace(self, places=tuple(places))
+
+
+def check_count(numbers: int) -> None:
+    """Raise `SessionError` for more coordinates than a session may hold."""
+    if numbers > MOST_NUMBERS:
+        raise SessionError(
+            f"Outlines and marks hold more than {MOST_NUMBERS:,} numbers, which is all that a session "
+            "may hold. Simplify the polygons."
+        )
 
 
 def text(name: str, value: Any, most: int, least: int = 0) -> str:

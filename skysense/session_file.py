@@ -22,12 +22,14 @@ from skysense.errors import SessionError, SkySenseError
 from skysense.export import plain
 from skysense.region import Region
 from skysense.session import (
+    MOST_NUMBERS,
     MOST_PROTOTYPES,
     Session,
     SessionChoices,
     SessionClass,
     SessionPlace,
     SessionView,
+    check_count,
     mark_json,
     text,
 )
@@ -214,6 +216,7 @@ def read_session(content: Any) -> Session:
             f"skysense_session is {shown(top['skysense_session'])}; this version of the package "
             f"reads {VERSION}. Open it with the version that wrote it."
         )
+    check_count(_numbers([top.get("places"), top.get("labels")]))  # before anything slow is done
     bank = top.get("bank")
     return Session(
         places=tuple(_place(each, i) for i, each in _numbered(top, "places")),
@@ -224,6 +227,18 @@ def read_session(content: Any) -> Session:
         view=SessionView(**_fields(top.get("view", {}), "view", SessionView)),
         version=top.get("version", ""),
     )
+
+
+def _numbers(value: Any) -> int:
+    """How many numbers there are anywhere in a JSON value, counted until they are too many."""
+    count, left = 0, [value]
+    while left and count <= MOST_NUMBERS:
+        each = left.pop()
+        if isinstance(each, list | dict):
+            left.extend(each.values() if isinstance(each, dict) else each)
+        elif isinstance(each, int | float):
+            count += 1
+    return count
 
 
 def _record(
@@ -294,7 +309,16 @@ def _bank(value: Any) -> xr.DataArray:
 def _row(row: Any, where: str, first: Any) -> np.ndarray:
     if not isinstance(row, list) or not 1 <= len(row) <= MOST_FEATURES or len(row) != len(first):
         raise SessionError(f"{where} is not a list of numbers as long as the first row.")
-    return np.array([number(where, v, -FLOAT32, FLOAT32, SessionError) for v in row], np.float32)
+    for each in row:
+        if type(each) not in (int, float):  # nothing slower: a bank has many numbers
+            number(where, each, -FLOAT32, FLOAT32, SessionError)
+    try:
+        values = np.array(row, np.float64)
+    except OverflowError:
+        values = np.array([np.inf])
+    if not (np.abs(values) <= FLOAT32).all():
+        raise SessionError(f"{where} holds a number that float32 cannot hold; leave the row out.")
+    return values.astype(np.float32)
 
 
 def _fact(value: Any, key: str) -> Any:

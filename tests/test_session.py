@@ -274,6 +274,15 @@ def test_a_file_that_is_no_session_is_refused_with_what_is_wrong(tmp_path, conte
     assert words in refused(SkySenseError, open_session, path)
 
 
+def test_a_bomb_of_coordinates_is_refused_before_it_is_drawn(tmp_path):
+    many = [{"name": str(i), "places": [[1, 2]] * 20_000} for i in range(60)]
+    path = written(tmp_path, labels=many)
+    assert "more than 200,000 numbers" in refused(SessionError, open_session, path)
+    crowd = SessionClass("a", places=((1, 2),) * 20_000)
+    classes = [dataclasses.replace(crowd, name=str(i)) for i in range(6)]
+    assert "more than 200,000 numbers" in refused(SessionError, some_session, labels=classes)
+
+
 def test_a_gigabyte_is_refused_without_being_read(tmp_path):
     path = tmp_path / "s.json"
     with path.open("wb") as file:
