@@ -460,7 +460,7 @@ def test_a_link_says_place_encoder_dates_and_layer():
 
 
 def test_a_place_of_a_file_travels_by_name_alone():
-    place = SessionPlace("my field", "/home/me/secret.toml", REGION)
+    place = SessionPlace("my field", "/mine/secret.toml", REGION)
     text = share_text(Session(places=(place,)))
     assert "secret" not in text
     assert shared(text).place == "my field"
