@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skysense.cli_keep import COMMANDS
 from skysense.errors import SkySenseError
 
 app = typer.Typer(
@@ -221,8 +222,12 @@ def evaluate(
 @app.command()
 def export(
     features: Annotated[Path, typer.Argument(help="Features written by `skysense embed`.")],
-    out: Annotated[Path, typer.Option(help=".tif or .zarr; with --groups also .geojson.")],
-    groups: Annotated[int, typer.Option(help="Export this many k-means groups instead.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help=".tif, .zarr or .parquet; with --groups also .geojson.")
+    ],
+    groups: Annotated[
+        int, typer.Option(help="Export this many k-means groups instead; as a column of .parquet.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of the k-means.")] = 0,
 ) -> None:
     """Write features, or groups of them, for other tools."""
@@ -230,11 +235,20 @@ def export(
     from skysense.export import open_features, save_classes, save_features
 
     opened = open_features(features)
-    if groups:
+    if out.suffix.lower() == ".parquet":
+        from skysense.table import save_table
+
+        extra = {"group": cluster(opened, groups, seed=seed)} if groups else {}
+        save_table(opened, out, **extra)
+    elif groups:
         save_classes(cluster(opened, groups, seed=seed), out)
     else:
         save_features(opened, out)
     typer.echo(f"written: {out}")
+
+
+for each in COMMANDS:
+    app.command()(each)
 
 
 @app.command(
@@ -293,6 +307,8 @@ PYTHON = (
     (r"Region\.around\((?:[^()]|\([^()]*\))*\)", "--around LON LAT --size 640 --time 2024"),
     (r"time=\(first, last\)", "--time FIRST/LAST"),
     (r"\(choose_dates\)", "(--dates)"),
+    (r"folders=\[\.\.\.\] with the folder it is in", "--folder with the folder it is in"),
+    (r"catalogues=\['([^']*)'\]", r"--catalogue \1"),
 )
 """Python in a sentence, and how a shell says it."""
 

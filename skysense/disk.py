@@ -59,8 +59,9 @@ def written(path: Path, error: Kind, *also: type[Exception]) -> Iterator[Path]:
         try:
             _remove(partial)
             yield partial
-            _remove(path)
-            partial.rename(path)
+            if path.is_dir() or partial.is_dir():
+                _remove(path)
+            partial.replace(path)  # a file takes the old one's place at once
         finally:
             _remove(partial)
 

@@ -36,5 +36,9 @@ class AnalysisError(SkySenseError):
     """An analysis was asked for something its input cannot give."""
 
 
+class SessionError(SkySenseError):
+    """A session, a link or a class pack is not what one can be, or points where it may not."""
+
+
 class Cancelled(Exception):  # noqa: N818 -- a wish that was granted, not an error
     """Work stopped because the caller asked for it."""

@@ -2,8 +2,7 @@
 
 Whatever is written says where it comes from, and is there whole or not at all. A Zarr store opens
 with `xarray.open_zarr` (`.rio.crs` included), a GeoTIFF with QGIS or rioxarray, GeoJSON anywhere.
-The store declares the Zarr conventions `proj` and `spatial`, version 1
-(https://github.com/zarr-conventions).
+The store declares the Zarr conventions of `skysense.conventions`.
 """
 
 import json
@@ -25,6 +24,7 @@ from rasterio.io import MemoryFile
 from zarr.errors import ZarrUserWarning
 
 from skysense.analysis.pixels import check_categorical, check_features, geobox_of
+from skysense.conventions import group_attrs
 from skysense.disk import WHOLE, check_whole, lazily, path_of, reading, written
 from skysense.errors import AnalysisError
 from skysense.view.hues import of_categories, rgb_of
@@ -47,25 +47,6 @@ FEATURE_BLOCK = 128
 """Side of a GeoTIFF block of features; all bands of a block are stored together."""
 
 MOST_BANDS = 4096
-
-CONVENTIONS = [
-    {
-        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/geo-proj/refs/tags/v1/"
-        "schema.json",
-        "spec_url": "https://github.com/zarr-conventions/geo-proj/blob/v1/README.md",
-        "uuid": "f17cb550-5864-4468-aeb7-f3180cfb622f",
-        "name": "proj",
-        "description": "Coordinate reference system information for geospatial data",
-    },
-    {
-        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/spatial/refs/tags/v1/"
-        "schema.json",
-        "spec_url": "https://github.com/zarr-conventions/spatial/blob/v1/README.md",
-        "uuid": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
-        "name": "spatial",
-        "description": "Spatial coordinate information",
-    },
-]
 
 
 def save_features(features: xr.DataArray, path: str | Path, overwrite: bool = False) -> Path:
@@ -244,15 +225,7 @@ def _write_zarr(features: xr.DataArray, geobox: GeoBox, attrs: dict[str, Any], p
     rows, columns = geobox.shape
     sides = {"y": min(64, rows), "x": min(64, columns)}
     store = bare.chunk({"feature": -1, **sides}).to_dataset()
-    store.attrs = {
-        WHOLE: [],
-        "zarr_conventions": CONVENTIONS,
-        "proj:code": f"EPSG:{geobox.crs.to_epsg()}" if geobox.crs is not None else "",
-        "spatial:dimensions": ["y", "x"],
-        "spatial:transform": [float(v) for v in geobox.transform[:6]],
-        "spatial:shape": [rows, columns],
-        "spatial:bbox": [float(v) for v in geobox.boundingbox.bbox],
-    }
+    store.attrs = {WHOLE: [], **group_attrs(geobox, features.sizes["feature"], attrs)}
     with warnings.catch_warnings():
         # zarr warns that the specification does not have this yet; xarray warns if it is missing
         warnings.simplefilter("ignore", ZarrUserWarning)

@@ -9,6 +9,7 @@ way are recorded too: no window may have used a date that another one could not.
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import xarray as xr
 import zarr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import assign_crs
+from zarr.errors import ZarrUserWarning
 
 from skysense import __version__
 from skysense.batch import check_bands
 from skysense.checks import shown
+from skysense.conventions import group_attrs
 from skysense.disk import path_of, writing
 from skysense.errors import EncoderError
 from skysense.sensors import HR_COARSEST, SENSORS
@@ -86,13 +89,13 @@ class FeatureStore:
             _check_same(partial, key)
             return cls(zarr.open_array(partial / "store/features", mode="r+"), geobox, attrs, path)
         template = _labelled(
-            dask.array.full(shape, np.nan, "f4", chunks=_chunks(shape)), geobox, attrs
+            dask.array.full(shape, np.nan, dtype="f4", chunks=_chunks(shape)), geobox, attrs
         )
+        template.encoding = {}  # with a grid mapping in it, spatial_ref would be no coordinate
         with writing(path, EncoderError):
             partial.mkdir(parents=True)
-            template.to_dataset().to_zarr(
-                partial / "store", compute=False, zarr_format=3, consolidated=False
-            )
+            group = template.to_dataset().assign_attrs(group_attrs(geobox, dim, attrs))
+            group.to_zarr(partial / "store", compute=False, zarr_format=3, consolidated=False)
             _sync(partial / "key", key)
         return cls(zarr.open_array(partial / "store/features", mode="r+"), geobox, attrs, path)
 
@@ -167,6 +170,12 @@ class FeatureStore:
             del self.array.attrs[name]
         self.array.attrs.update(attrs)
         partial = _partial(self.path)
+        group = zarr.open_group(partial / "store", mode="r+")
+        group.attrs.update(group_attrs(self.geobox, self.array.shape[0], attrs))
+        with warnings.catch_warnings():
+            # zarr warns that the specification does not have this yet; xarray warns if it is missing
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            zarr.consolidate_metadata(partial / "store")
         (partial / "store").rename(self.path)
         shutil.rmtree(partial)
         opened = xr.open_zarr(self.path, consolidated=False, decode_coords="all")

@@ -35,6 +35,7 @@ _HOMES = {
     "payers": "distances",
     "points_in": "selection",
     "rgb": "pictures",
+    "save_figure": "static",
     "scatter": "points",
     "sensitivity": "effects",
     "title": "words",

@@ -6,6 +6,7 @@ matplotlib is imported here and nowhere else in the package.
 import textwrap
 from collections.abc import Sequence
 from functools import singledispatch
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +22,7 @@ from skysense.analysis import Agreement, Comparison, Distribution
 from skysense.checks import number, whole
 from skysense.checks import shown as brief
 from skysense.dates import Acquisition
+from skysense.disk import path_of, written
 from skysense.errors import AnalysisError
 from skysense.sensors import SENSORS
 from skysense.view.charts import rail, usage_table
@@ -43,6 +45,13 @@ LINE = 0.12
 """Height of a line of small print (inches)."""
 
 INK = "#333333"
+
+FIGURES: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+"""What figures can be written to, and what of their metadata is left out."""
 
 
 def figure(
@@ -91,6 +100,51 @@ def figure(
     return result
 
 
+def save_figure(
+    things: Any,
+    path: str | Path,
+    overwrite: bool = False,
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int = 3,
+    size: float = 3.4,
+) -> Path:
+    """Write what `figure` draws: pictures with legends, warnings and credits.
+
+    Args:
+        things: One thing that `figure` draws, or a list of them.
+        path: A file ending in `.png`, `.svg` or `.pdf`. The same things give the same bytes.
+        overwrite: Replace what is there.
+        titles: As for `figure`.
+        columns: As for `figure`.
+        size: As for `figure`.
+
+    Returns:
+        The path.
+
+    Raises:
+        AnalysisError: As `figure`; or if the ending is another, or the path is taken or cannot be
+            written.
+    """
+    path = path_of(path, AnalysisError)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FIGURES:
+        raise AnalysisError(f"{path.name!r} does not end in {', '.join(f'.{k}' for k in FIGURES)}.")
+    if path.exists() and not overwrite:
+        raise AnalysisError(
+            f"{path} is already there. Choose another name, or pass overwrite=True."
+        )
+    several = things if isinstance(things, list) else [things]
+    drawn = figure(*several, titles=titles, columns=columns, size=size)
+    # text stays text in SVG, and neither a date nor random identifiers change the bytes
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "skysense"}),
+        written(path, AnalysisError) as partial,
+    ):
+        drawn.savefig(partial, format=kind, dpi=2 * DPI, metadata=FIGURES[kind])
+    return path
+
+
 _STYLE = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -111,7 +165,9 @@ def _ready(thing: Any) -> Any:
 def _small_print(fields: Sequence[xr.DataArray], width: float) -> str:
     """Captions and credits, broken to a width in inches."""
     lines = list(dict.fromkeys(caption(f) for f in fields if f.attrs.get("encoder")))
-    lines += list(dict.fromkeys(credit(f) for f in fields if not f.attrs.get("encoder")))
+    lines += [credit(f) for f in fields if not f.attrs.get("encoder")]
+    terms = [f.attrs.get("weights_licence") for f in fields if f.attrs.get("encoder")]
+    lines += [f"Weights: {text}" for text in terms if text]
     letters = max(30, int(width * 22))
     return "\n".join(
         part for line in dict.fromkeys(lines) if line for part in textwrap.wrap(line, letters)
