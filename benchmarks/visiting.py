@@ -119,9 +119,7 @@ class Visitor:
         content = {"event": "interaction", "type": "click", "coordinates": [lat, lon]}
         await self._widget({"method": "custom", "content": content})
 
-    async def timed(
-        self, act: Any, answered: Callable[[str], bool], limit: float = 60.0
-    ) -> float:
+    async def timed(self, act: Any, answered: Callable[[str], bool], limit: float = 60.0) -> float:
         """Seconds from an act (awaitable) to the first message that `answered` takes for an answer.
 
         Raises:
