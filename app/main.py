@@ -1,7 +1,9 @@
 """Serving the dashboard: one process, one worker for encoding, a page for each visitor."""
 
+import gc
 import logging
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -24,10 +26,10 @@ from app.overlays import OVERLAYS
 from app.page import Page
 from app.panes.mapview import Web
 from app.places import Place, demos, recipes_in
-from app.routes import routes
+from app.routes import PAGES, routes
 from app.state import Choices, State
 from app.wire import (
-    forget_document,
+    forget_page,
     leaving_is_no_error,
     leaving_is_no_news,
     send_what_panel_forgets,
@@ -35,6 +37,10 @@ from app.wire import (
 from skysense.errors import SkySenseError
 
 log = logging.getLogger(__name__)
+
+
+TIDY = 2.0
+"""How long after a session has gone its memory is freed (s)."""
 
 
 @dataclass
@@ -47,6 +53,7 @@ class Site:
     encoder: str = State.param.encoder.default
     """What a visitor begins with."""
     jobs: JobManager = field(default_factory=JobManager)
+    _tidying: bool = False
 
     def session(self) -> Any:
         """A page for a visitor who just came."""
@@ -56,11 +63,13 @@ class Site:
         state = State(places=list(self.places), encoder=self.encoder, large=wants_large())
         flow = Flow(state, self.compute, self.jobs, line.post, secrets.token_hex(8))
         page = Page(flow, self.web)
+        PAGES.add(page)
 
         def gone(_: Any) -> None:
             line.close()
             page.close()
-            forget_document(document)
+            forget_page(document, page.view)
+            self._tidy(line.loop)
 
         pn.state.on_session_destroyed(gone)
         page.map.when_alive(lambda: line.there("map"))
@@ -73,6 +82,18 @@ class Site:
         else:
             line.post(lambda: flow.open_place(first.place))
         return page.view
+
+    def _tidy(self, loop: IOLoop | None) -> None:
+        """Free the pages that have gone, once for all that go at about the same time."""
+        if loop is None or self._tidying:
+            return
+        self._tidying = True
+
+        def free() -> None:
+            self._tidying = False
+            gc.collect()  # pages hold themselves in many circles
+
+        loop.call_later(TIDY, free)
 
     def warm_up(self) -> None:
         """Prepare the first place, so that the first visitor sees a picture at once."""
@@ -107,7 +128,7 @@ class Line:
     """
 
     def __init__(self, document: Any, loop: IOLoop | None) -> None:
-        self._document, self._loop = document, loop
+        self._document, self.loop = document, loop
         self._missing = {"page", "map"}
         self._waiting: list[Callable[[], None]] | None = []
         self._gone = False
@@ -121,10 +142,10 @@ class Line:
             if self._waiting is not None:
                 self._waiting.append(call)
                 return
-        if self._loop is None:
+        if self.loop is None:
             self._document.add_next_tick_callback(call)
         else:  # a callback added from another thread is lost while Panel holds the document
-            self._loop.add_callback(self._next_tick, call)
+            self.loop.add_callback(self._next_tick, call)
 
     def _next_tick(self, call: Callable[[], None]) -> None:
         if not self._gone:
@@ -218,6 +239,8 @@ def serve(
     loop.asyncio_loop.set_exception_handler(leaving_is_no_error)
 
     def ready() -> None:
+        gc.collect()
+        gc.freeze()  # what is there now stays: looking through it again would take half a second
         sys.stdout.write(f"SkySense Explorer is ready at {url}\n")
         sys.stdout.flush()
         if open_browser:
@@ -235,11 +258,14 @@ def serve(
 
     site.jobs.ahead(prepare).add_done_callback(prepared)
     server.start()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: loop.add_callback_from_signal(loop.stop))
     try:
         loop.start()
     except KeyboardInterrupt:
-        site.jobs.stop()
+        log.debug("Interrupted.")
     finally:
+        site.jobs.stop()
         site.compute.close()
 
 

@@ -107,7 +107,6 @@ class Page:
             main=[body],
             theme_toggle=False,
             busy_indicator=None,
-            busy=False,  # by default it follows `pn.state`, which would keep every page for ever
             theme_config=THEME,
             sx=PAGE,
         )

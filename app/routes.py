@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from jupyter_core.paths import jupyter_path
 from tornado.web import HTTPError, RequestHandler
@@ -11,6 +12,9 @@ from tornado.web import HTTPError, RequestHandler
 from app import basemap
 from app.leaflet import live_widgets
 from app.overlays import OVERLAYS
+
+PAGES: WeakSet[Any] = WeakSet()
+"""Pages that are still in memory, also those whose visitor has gone."""
 
 PACKAGES = ("jupyter-leaflet",)
 """Widget packages whose browser code may be served."""
@@ -86,8 +90,8 @@ class Health(_Plain):
     """A sign of life: counts, and nothing about anybody."""
 
     def get(self) -> None:
-        """Answer how many map widgets and pictures are held."""
-        held = {"widgets": live_widgets(), "pictures": len(OVERLAYS)}
+        """Answer how many pages, map widgets and pictures are held."""
+        held = {"pages": len(PAGES), "widgets": live_widgets(), "pictures": len(OVERLAYS)}
         self.reply(json.dumps(held).encode(), "application/json", "no-store")
 
 

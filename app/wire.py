@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from panel.io import document as panel_document
-from panel.io.state import _state
+from panel.io.state import _state, state
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
@@ -58,11 +58,20 @@ def send_what_panel_forgets() -> None:
     panel_document._dispatch_msgs = dispatch
 
 
-def forget_document(document: Any) -> None:
+def forget_page(document: Any, view: Any) -> None:
     """Make Panel let go of the page of a session that has ended.
 
     Panel keeps tables with documents as weak keys, but the values of some (stylesheets, kernels of
     widgets) hold their document, so that none of these entries, nor the whole page, would ever go.
+    And a page of panel-material-ui follows, for its busy indicator, a state of the whole process.
+
+    Args:
+        document: Of the session.
+        view: Its page.
     """
     for table in [each for each in vars(_state).values() if isinstance(each, WeakKeyDictionary)]:
         table.pop(document, None)
+    for watcher in list(state.param.watchers.get("busy", {}).get("value", [])):
+        follower = getattr(watcher.fn, "__self__", None)
+        if getattr(follower, "self", None) is view:
+            state.param.unwatch(watcher)
