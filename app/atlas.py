@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from app.jobs import Job
-from app.state import Choices, failed
+from app.state import EMPTY, READY, Choices, failed
 from skysense import analysis, view
 from skysense.errors import SkySenseError
 
@@ -102,6 +102,9 @@ class Banks:
             self.refuse("Encode a place first: a bank belongs to one encoder.")
             return
 
+        there = "prototypes" in self._state.fields
+        self._state.set_status("prototypes", READY if there else EMPTY)
+
         def work(_: Job) -> tuple[xr.DataArray, xr.DataArray]:
             bank = analysis.read_bank(content)
             return bank, self._flow.compute.assigned(choices, features, bank)
@@ -111,7 +114,7 @@ class Banks:
                 self._kept[choices.encoder, synthetic] = found[0]
             self._take(*found)
 
-        self._flow.run("prototypes", "prototypes", "Reading the bank", work, done)
+        self._flow.run("prototypes", "bank", "Reading the bank", work, done)
 
     def rename(self, number: int, name: str) -> None:
         """Call a prototype something; the name goes wherever the bank goes."""
@@ -126,6 +129,7 @@ class Banks:
         for key, kept in self._kept.items():
             if kept is bank:
                 self._kept[key] = renamed
+        self._state.set_status("bank", EMPTY)
         self._state.bank = renamed
         field = self._state.fields.get("prototypes")
         if field is not None:
@@ -141,8 +145,8 @@ class Banks:
         return "" if self._state.bank is None else analysis.bank_text(self._state.bank)
 
     def refuse(self, sentence: str) -> None:
-        """Say in the panel why something cannot be done."""
-        self._state.set_status("prototypes", failed(sentence))
+        """Say in the panel why something cannot be done; the layer on the map stays."""
+        self._state.set_status("bank", failed(sentence))
 
     def sentence(self) -> str:
         """Where the bank comes from, and which places are assigned to it without being in it."""

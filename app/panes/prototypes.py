@@ -193,8 +193,9 @@ class Prototypes:
             self._draw_atlas(field)
 
     def _waiting(self) -> str:
-        status = self.state.status("atlas")
-        return "" if status.kind in ("ready", "empty") else status_markup(status, "")
+        """What is going on with the bank or its examples, or why it could not be done."""
+        found = (status_markup(self.state.status(pane), "") for pane in ("bank", "atlas"))
+        return next((markup for markup in found if markup), "")
 
     def _rows_of(self, field: Any) -> list[dict[str, Any]]:
         shares = analysis.usage(field).values

@@ -10,7 +10,9 @@ from skysense.sources import synthetic
 
 region = Region.around(3.0239, 50.8160, 320, ("2023-01-01", "2023-12-31"), "<b>Small</b>")
 whole = synthetic.scene_for
-synthetic.scene_for = lambda asked, sensors=None: whole(asked, sensors or ("s2", "s1"))
+synthetic.scene_for = lambda asked, sensors=None, **options: whole(
+    asked, sensors or ("s2", "s1"), **options
+)
 serve(
     port=0,
     prefix=sys.argv[1],

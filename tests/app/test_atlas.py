@@ -108,7 +108,7 @@ def test_a_name_stays_with_its_prototype_in_every_place(both):
 
 def test_a_name_that_is_taken_is_refused_in_the_panel(both):
     both.flow.banks.rename(2, "prototype 1")
-    assert "already" in both.state.status("prototypes").sentence
+    assert "already" in both.state.status("bank").sentence
 
 
 def test_a_bank_that_was_kept_comes_back_with_its_names(both, compute, jobs, small_places):
@@ -130,15 +130,16 @@ def test_a_bank_of_another_encoder_is_refused_with_a_sentence(both):
     before = both.state.bank
     both.flow.banks.load(json.dumps(found).encode())
     both.settle()
-    assert "same encoder" in both.state.status("prototypes").sentence
+    assert "same encoder" in both.state.status("bank").sentence
     assert both.state.bank is before
+    assert both.state.status("prototypes").kind == "ready"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 9])
 def test_what_is_no_bank_file_is_refused_with_a_sentence(both, content):
     both.flow.banks.load(content)
     both.settle()
-    assert "not a bank file" in both.state.status("prototypes").sentence
+    assert "not a bank file" in both.state.status("bank").sentence
 
 
 def test_the_atlas_tells_of_every_encoded_place(both):
