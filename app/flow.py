@@ -302,6 +302,13 @@ class Flow:
         if layer == "similarity" and self.state.here is not None and not self.state.examples:
             self.search.click(*self.state.here)
 
+    def drawn(self, geometry: dict[str, Any]) -> None:
+        """A polygon was drawn on the map: it selects, or is an area of the active class."""
+        if self.state.mode == "label":
+            self.labels.add_area(geometry)
+        else:
+            self.selecting.drawn(geometry)
+
     def select(self, cells: np.ndarray | None) -> None:
         """Select cells, (y, x) bool; None or nothing selected lets go."""
         self.state.selection = cells if cells is not None and cells.any() else None

@@ -119,10 +119,8 @@ class Page:
     def _drawn(self, geometry: dict[str, Any]) -> None:
         if self.state.mode == DRAWING_PLACE:
             self._new_place.drawn(geometry)
-        elif self.state.mode == "label":
-            self.flow.labels.add_area(geometry)
         else:
-            self.flow.selecting.drawn(geometry)
+            self.flow.drawn(geometry)
 
     def _turned(self, event: Any) -> None:
         make = self._later.pop(_TABS[event.new], None)

@@ -46,7 +46,7 @@ class MapView:
 
     def __init__(self, flow: Flow, web: Web) -> None:
         self.flow, self.state, self._web = flow, flow.state, web
-        self.on_drawn: Callable[[dict[str, Any]], None] = flow.selecting.drawn
+        self.on_drawn: Callable[[dict[str, Any]], None] = flow.drawn
         self._filled: set[str] = set()
         self._wanted: xr.DataArray | None = None
         self._kept: list[Picture] = []
