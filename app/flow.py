@@ -4,6 +4,7 @@ Every method returns at once. Slow steps run in worker threads (`app.jobs`); a s
 leaves a sentence in the pane it concerns and the session as it was.
 """
 
+import secrets
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ import xarray as xr
 
 from app.atlas import Banks
 from app.cells import cell_at
+from app.closer import Closer
 from app.comparing import Comparing
 from app.compute import Compute
 from app.jobs import Job, JobManager, Post, Replies
@@ -46,8 +48,11 @@ class Flow:
         self._encode_when_open = False
         self.at_once = False
         """Do steps here and now: for a page that is being made, of things that are known."""
+        self.middle: Callable[[], tuple[float, float] | None] = lambda: None
+        """(lon, lat) of the middle of the view, if there is one: encoding begins there."""
         self.made = Made(self)
         self.labels = Labelling(self)
+        self.closer = Closer(self)
         self.banks = Banks(self)
         self.comparing = Comparing(self)
         self.regions = Regions(self)
@@ -65,6 +70,8 @@ class Flow:
         lane: str = "quick",
         refused: Callable[[str], None] | None = None,
         share: Hashable | None = None,
+        watch: Callable[[], None] = lambda: None,
+        kept: Callable[[Any], None] | None = None,
     ) -> None:
         """Do `work` in a worker thread and show in `pane` how it goes; the latest wish counts.
 
@@ -77,6 +84,8 @@ class Flow:
             lane: Which workers, of `app.jobs.LANES`.
             refused: Takes the sentence if it fails, after the pane shows it.
             share: Names what is made, if other sessions may wait for it too.
+            watch: Called whenever the work tells how far it is.
+            kept: Takes what the work gave although it was cancelled; None if that is of no use.
         """
         state = self.state
         if self.at_once:
@@ -90,6 +99,7 @@ class Flow:
 
         def progress(made: int, total: int, text: str) -> None:
             state.set_status(pane, working(text, made / total if total else None))
+            watch()
 
         def refuse(why: str) -> None:
             state.set_status(pane, failed(why))
@@ -101,6 +111,7 @@ class Flow:
             refuse,
             progress,
             lambda: state.set_status(pane, failed("Cancelled. Nothing was changed.")),
+            kept,
         )
         self._jobs.submit(
             self._owner, slot, work, lane=lane, post=self._post, replies=replies, share=share
@@ -137,6 +148,7 @@ class Flow:
         )  # fmt: skip
         self._encode_when_open = False
         self.labels.reset()
+        self.closer.reset()
         self.search.clear()
 
         def opened(stack: xr.DataTree) -> None:
@@ -219,14 +231,17 @@ class Flow:
         if known is not None:
             self._take_features(choices, known)
             return
+        centre = self.middle()
         self.run(
             "encode",
             "encode",
             "Waiting for the encoder",
-            lambda job: self.compute.features(choices, job.report, job.cancel),
+            lambda job: self.compute.features(choices, job.report, job.cancel, centre),
             lambda features: self._take_features(choices, features),
             lane="encode",
             share=("features", choices),
+            watch=lambda: self.made.preview(choices),
+            kept=lambda features: self._take_part(choices, features),
         )
 
     def cancel(self) -> None:
@@ -250,6 +265,10 @@ class Flow:
 
         self.run("cost", "cost", "Estimating", lambda _: self.compute.cost(choices), counted)
 
+    def _take_part(self, choices: Choices, features: xr.DataArray) -> None:
+        """Encoding was cancelled: keep what is done, under a name of its own."""
+        self._take_features(replace(choices, part=secrets.token_hex(4)), features)
+
     def _take_features(self, choices: Choices, features: xr.DataArray) -> None:
         state = self.state
         if choices.place != state.place:
@@ -258,6 +277,7 @@ class Flow:
             features=features, made_with=choices, selection=None, fields={}, coordinates=None,
             bank=None, cost="",
         )  # fmt: skip
+        self.closer.reset()
         state.set_status("encode", READY)
         self.made.everything()
         self.labels.refresh()

@@ -56,6 +56,8 @@ class Replies:
     """Takes a sentence for the user."""
     progress: Callable[[int, int, str], None] = lambda done, total, sentence: None
     cancelled: Callable[[], None] = lambda: None
+    kept: Callable[[Any], None] | None = None
+    """Takes what a cancelled job gave all the same; None if that is of no use."""
 
 
 @dataclass(eq=False)
@@ -171,13 +173,14 @@ class JobManager:
             wishes = list(run.wishes)
             run.wishes.clear()
         error = Cancelled() if future.cancelled() else future.exception()
-        if error is None and run.job.cancel.is_set():
-            error = Cancelled()
+        stopped = error is None and run.job.cancel.is_set()
         why = "" if error is None or isinstance(error, Cancelled) else sentence_for(error)
         for wish in wishes:
-            if error is None:
+            if stopped and wish.replies.kept is not None:
+                self._deliver(wish, wish.replies.kept, future.result())
+            elif error is None and not stopped:
                 self._deliver(wish, wish.replies.done, future.result())
-            elif isinstance(error, Cancelled):
+            elif stopped or isinstance(error, Cancelled):
                 self._deliver(wish, wish.replies.cancelled)
             else:
                 self._deliver(wish, wish.replies.failed, why)

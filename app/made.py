@@ -8,10 +8,14 @@ import xarray as xr
 from app.jobs import Job
 from app.places import Place
 from app.state import Choices
-from skysense import analysis
+from skysense import analysis, view
 
 if TYPE_CHECKING:
     from app.flow import Flow
+
+
+ENOUGH = 0.75
+"""Colours are first fitted when less than this share of a coarse map is missing."""
 
 
 class Made:
@@ -20,6 +24,7 @@ class Made:
     def __init__(self, flow: "Flow") -> None:
         self._flow, self._state = flow, flow.state
         self._basis: dict[tuple[str, bool], tuple[analysis.Projection, str]] = {}
+        self._shown_part: object = None
 
     def everything(self) -> None:
         """All that can be made without asking the user."""
@@ -57,6 +62,34 @@ class Made:
             self._state.set_field("features", colours)
 
         self._flow.run("features", "features", "Finding the colours", work, done)
+
+    def preview(self, choices: Choices) -> None:
+        """Show what is done so far of features that are being made, in colours that stay."""
+        partial = self._flow.compute.partial(choices)
+        if partial is None or partial is self._shown_part or choices.place != self._state.place:
+            return
+        coarse, fine = partial.coarse, partial.fine
+        key = (choices.encoder, bool(coarse.attrs.get("synthetic")))
+        kept = self._basis.get(key)
+        if kept is None and fine is None and coarse.attrs["unfinished"] > ENOUGH:
+            return  # colours fitted on a corner would fit nothing else
+        self._shown_part = partial
+
+        def work(_: Job) -> tuple[analysis.Projection, str, xr.DataArray]:
+            basis, name = kept or (analysis.fit_pca(coarse, n=3), choices.place.name)
+            colours = basis(coarse)
+            if fine is not None:
+                colours = view.beneath(colours, basis(fine))
+            return basis, name, colours
+
+        def done(result: tuple[analysis.Projection, str, xr.DataArray]) -> None:
+            basis, name, colours = result
+            self._basis.setdefault(key, (basis, name))
+            if self._state.status("encode").kind == "working":
+                self._state.basis_of = name
+                self._state.set_field("features", colours)
+
+        self._flow.run("features", "features", "Drawing what is done", work, done)
 
     def refit_colours(self) -> None:
         """Fit the colours on the place that is shown."""

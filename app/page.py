@@ -23,10 +23,11 @@ from app.panes.prototypes import Prototypes
 from app.panes.provenance import Provenance
 from app.panes.scatter import Scatter
 from app.panes.search import Search
+from app.panes.time import Time
 from app.state import DRAWING_PLACE
 from app.theme import LINE, PAGE, TABS_CSS, THEME, exactly, rem
 
-_TABS = ("Scatter", "Prototypes", "Compare", "Search", "Label")
+_TABS = ("Scatter", "Prototypes", "Compare", "Search", "Time", "Label")
 _CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
 
 
@@ -56,6 +57,7 @@ class Page:
             "Prototypes": lambda: self._kept(Prototypes(flow, web)),
             "Compare": lambda: self._kept(Compare(flow, web)),
             "Search": lambda: Search(flow).view,
+            "Time": lambda: Time(flow).view,
             "Label": lambda: Label(flow, folder).view,
         }
         """What is made when its tab is first turned to, so that the page opens sooner."""

@@ -20,8 +20,13 @@ LAYERS: dict[str, str] = {
     "groups": "Clusters",
     "classes": "Classes",
     "similarity": "Similarity",
+    "change": "Change",
+    "mattered": "Dates",
 }
 """What the map can show on top: key and what it is called on the screen."""
+
+ON_DEMAND = ("change", "mattered")
+"""Layers that are offered once somebody has asked for them in the tab *Time*."""
 
 MODES: dict[str, str] = {
     "inspect": "Inspect",
@@ -157,6 +162,16 @@ class State(param.Parameterized):
     years = param.Dict(default={}, doc="Place to two years of it, compared.")
     gaps = param.Dict(default={}, doc="(place, other) to days between their dates in the year.")
 
+    mattered = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None,
+                                   doc="(dropped, y, x) what leaving each out changes.")  # fmt: skip
+    change = param.Parameter(default=None, doc="An `app.closer.Change`, or None.")
+    least_change = param.Number(0.1, bounds=(0.0, 2.0), doc="Cosine distance that counts.")
+    doubt = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None)
+    unsure = param.Boolean(False, doc="Draw the layer on top fainter where it is in doubt.")
+    null = param.String("", doc="Null model shown instead of the layer on top, of `closer.NULLS`.")
+    instead = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None,
+                                  doc="What is drawn instead of the layer on top.")  # fmt: skip
+
     large = param.Boolean(False, doc="Large type: for teaching, on a projector.")
 
     notice = param.String("", doc="What the user must know about the place that is shown.")
@@ -178,6 +193,8 @@ class State(param.Parameterized):
     def top_field(self) -> xr.DataArray | None:
         """The field of the layer on top as the map draws it; the same object until it changes."""
         field = self.fields.get(self.top)
+        if field is not None and self.instead is not None:
+            return self.instead
         if field is not None and self.top == "classes" and self.fade:
             return self.probabilities
         if field is not None and self.top == "similarity" and self.found is not None:

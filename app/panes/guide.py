@@ -31,6 +31,7 @@ PANELS = (
     ("Prototypes", "what the place is made of, and how much of each"),
     ("Compare", "encoded places side by side, with a control"),
     ("Search", "where else it looks like this, and unlike that"),
+    ("Time", "which date mattered, what changed between two periods"),
     ("Label", "click examples, get a map of classes"),
     ("Dates", "every acquisition; blue ones went into the features; click to see one"),
     ("How it was made", "encoder, weights, dates, licences, notes"),

@@ -167,6 +167,8 @@ class Header:
             text = f'<span style="color:#a3261b">{safe(cost.sentence)}</span>'
         elif state.cost:
             text = f'<span class="quiet" title="{safe(state.cost)}">{safe(state.cost)}</span>'
+        elif stale and state.made_with is not None and state.made_with.part:
+            text = flag("unfinished; Encode goes on")
         elif stale:
             text = flag("shown features are of other choices")
         else:

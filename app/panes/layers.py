@@ -5,8 +5,9 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
+from app.closer import NULLS
 from app.flow import Flow
-from app.state import DRAWING_PLACE, LAYERS, MODES
+from app.state import DRAWING_PLACE, LAYERS, MODES, ON_DEMAND
 from app.theme import SEGMENTS, rem
 from app.words import block, flag, safe, status_markup, swatches, tip
 from skysense import view
@@ -17,7 +18,17 @@ _WAITING = {
     "groups": "Press Encode to see clusters.",
     "classes": "Choose the mode Label and click a few places of two classes.",
     "similarity": "Click a place on the map to see what is like it.",
+    "change": "Compare two periods in the tab Time.",
+    "mattered": "Leave out dates in the tab Time.",
 }
+_DOUBTS = {
+    "Fade where dates disagree (on/off)": "fade",
+    "Null: spectral baseline": "spectral",
+    "Null: cells shuffled": "shuffled",
+    "As it is": "",
+}
+"""What the menu *Doubt* offers."""
+
 MOST_NOTICE = 180
 """Characters of a notice that are shown; the mouse brings up the rest."""
 
@@ -30,7 +41,7 @@ class LayerBar:
     def __init__(self, flow: Flow) -> None:
         self.flow, self.state = flow, flow.state
         self._layers = pmui.RadioButtonGroup(
-            options={title: key for key, title in LAYERS.items()},
+            options=self._offered(),
             value=self.state.top,
             size="small",
             sx=SEGMENTS,
@@ -48,6 +59,12 @@ class LayerBar:
             show_value=False,
             margin=(0, 10, 0, 4),
         )
+        self._doubt = pmui.MenuButton(
+            label="Doubt", icon="help_outline", variant="text", size="small", margin=0,
+            items=[{"label": text} for text in _DOUBTS],
+            description="Fade what is unsure, or show a null model's picture instead.",
+        )  # fmt: skip
+        self._doubt.on_click(self._doubted)
         self._modes = pmui.RadioButtonGroup(
             options={title: key for key, title in MODES.items()},
             value=self.state.mode,
@@ -61,6 +78,7 @@ class LayerBar:
             self._layers,
             block('<span class="quiet">Opacity</span>', margin=(4, 0, 0, 8)),
             tip(opacity, "How much of the true colour shines through."),
+            self._doubt,
             pmui.Column(sizing_mode="stretch_width", margin=0),
             self._modes,
             sizing_mode="stretch_width",
@@ -70,6 +88,27 @@ class LayerBar:
             margin=0,
         )
         self.state.param.watch(self._follow, ["top", "mode"])
+        self.state.param.watch(self._offer, ["fields"])
+
+    def _offered(self) -> dict[str, str]:
+        """Layers to choose from: those of the tab *Time* only when they are there."""
+        there = self.state.fields
+        return {title: key for key, title in LAYERS.items() if key not in ON_DEMAND or key in there}
+
+    def _offer(self, *_: Any) -> None:
+        offered = self._offered()
+        if offered != self._layers.options:
+            value = self.state.top if self.state.top in offered.values() else "features"
+            self._layers.param.update(options=offered, value=value)
+
+    def _doubted(self, item: dict[str, Any]) -> None:
+        what = _DOUBTS[item["label"]]
+        if what == "fade":
+            self.flow.closer.set_unsure(not self.state.unsure)
+            return
+        self.flow.closer.set_null(what)
+        if not what:
+            self.flow.closer.set_unsure(False)
 
     def _chosen_mode(self, event: Any) -> None:
         if event.new is not None:
@@ -117,6 +156,7 @@ class Legend:
                 "basis_of",
                 "notice",
                 "fade",
+                "instead",
             ],
         )
         self._show()
@@ -149,15 +189,30 @@ class Legend:
         opening = state.status("map")
         if opening.kind in ("failed", "working") and state.stack is None:
             return status_markup(opening, "")
-        layer = state.top
+        return _line(safe(self._shown_date())) if state.top == "colour" else self._of_top()
+
+    def _of_top(self) -> str:
+        """The legend of the layer on top, or how it is coming along."""
+        state, layer = self.state, self.state.top
         status = state.status(_PANE_OF.get(layer, layer))
         field = state.fields.get(layer)
-        if layer == "colour":
-            return _line(safe(self._shown_date()))
         if field is None or status.kind == "failed":
             return status_markup(status, _WAITING.get(layer, "")) or "…"
+        asked = state.status("doubt")
+        if asked.kind in ("working", "failed"):
+            return status_markup(asked, "")
         sure = '<span class="quiet">opaque: sure, faint: not</span>' if state.fade else ""
+        if state.instead is not None:
+            return _line(self._instead(state.instead))
         return _line(legend_markup(field, state.basis_of) + (sure if layer == "classes" else ""))
+
+    def _instead(self, drawn: Any) -> str:
+        """The legend of what is drawn instead of the layer on top."""
+        null, basis = self.state.null, self.state.basis_of
+        said = flag(f"NULL: {NULLS[null]}") if null else ""
+        if drawn.attrs.get("faded_by"):
+            said += f'<span class="quiet">faint: {safe(drawn.attrs["faded_by"])}</span>'
+        return said + legend_markup(drawn, "" if null else basis)
 
     def _shown_date(self) -> str:
         sensor, number = self.state.shown
@@ -167,7 +222,7 @@ class Legend:
 
     def _credit(self) -> str:
         state = self.state
-        field = state.fields.get(state.top)
+        field = state.top_field
         if field is None:
             field = state.features
         stack = state.stack

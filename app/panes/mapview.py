@@ -47,6 +47,7 @@ class MapView:
     def __init__(self, flow: Flow, web: Web) -> None:
         self.flow, self.state, self._web = flow, flow.state, web
         self.on_drawn: Callable[[dict[str, Any]], None] = flow.drawn
+        flow.middle = self._middle
         self._filled: set[str] = set()
         self._wanted: xr.DataArray | None = None
         self._kept: list[Picture] = []
@@ -82,7 +83,7 @@ class MapView:
         watch(self._show_place, ["place", "stack"])
         watch(self._show_others, ["opened", "place"])
         watch(self._show_colour, ["stack", "shown"])
-        watch(self._show_top, ["fields", "top", "fade", "found"])
+        watch(self._show_top, ["fields", "top", "fade", "found", "instead"])
         watch(self._show_opacity, ["opacity", "top"])
         watch(self._show_selection, ["selection"])
         watch(self._show_points, ["classes", "marks", "examples", "searching"])
@@ -266,6 +267,10 @@ class MapView:
         self._slots[slot].opacity, self._slots[slot].url = 0.0, _BLANK
 
     # ------------------------------------------------------------------------------------- hands
+
+    def _middle(self) -> tuple[float, float]:
+        lat, lon = self.widget.center
+        return (float(lon) + 180) % 360 - 180, float(lat)
 
     def _interaction(self, **event: Any) -> None:
         if self.state.drawing_areas:
