@@ -50,7 +50,7 @@ class Page:
         provenance = Provenance(flow)
         guide = Guide(self.state)
         header = Header(flow, new_place)
-        header.view.append(guide.menu)
+        header.add(guide.menu)
         keys = Keys(large=self.state.large)
         listen(keys, flow, guide.show)
         self._later: dict[str, Callable[[], pn.viewable.Viewable]] = {

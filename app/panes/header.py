@@ -110,6 +110,7 @@ class Header:
             styles={"min-height": rem(30)},
             margin=0,
         )
+        self._top = top
         self.view = pn.Column(top, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
         self._place.param.watch(self._chosen, "value")
         state.param.watch(self._show_places, ["places", "place"])
@@ -120,6 +121,10 @@ class Header:
         )
         self._show_work()
         self._show_chips()
+
+    def add(self, menu: Any) -> None:
+        """Put a menu at the right end."""
+        self._top.append(menu)
 
     def _place_options(self) -> dict[str, str]:
         return {place.name: place.key for place in self.state.places}
