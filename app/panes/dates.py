@@ -256,15 +256,16 @@ def _summary(rail: list[Acquisition]) -> str:
         dates = [a for a in rail if a.sensor == key]
         title = SENSORS[key].title
         if not dates:
-            lines.append(f'<span class="quiet">{title}: none</span>')
+            lines.append(f'<div class="quiet">{title}: none</div>')
             continue
         used = sum(a.used for a in dates)
         unknown = sum(a.day == "unknown" for a in dates)
         reasons = Counter(_kind(a.reason) for a in dates if not a.used)
         why = f" ({safe(', '.join(name for name, _ in reasons.most_common(2)))})" if reasons else ""
         when = "" if not unknown else ", date unknown" if unknown == 1 else ", dates unknown"
-        lines.append(f"{title}: <b>{used}</b> of {len(dates)} used{why}{when}")
-    return f'<div style="font-size:{rem(12)};line-height:1.45">' + "<br>".join(lines) + "</div>"
+        line = f"{title}: <b>{used}</b> of {len(dates)} used{when}{why}"
+        lines.append(f'<div class="line" title="{why.strip(" ()")}">{line}</div>')
+    return f'<div style="font-size:{rem(12)};line-height:1.45">' + "".join(lines) + "</div>"
 
 
 def _kind(reason: str) -> str:

@@ -76,8 +76,7 @@ class LayerBar:
         self._modes.param.watch(self._chosen_mode, "value")
         self.view = pmui.Row(
             self._layers,
-            block('<span class="quiet">Opacity</span>', margin=(4, 0, 0, 8)),
-            tip(opacity, "How much of the true colour shines through."),
+            tip(opacity, "Opacity: how much of the true colour shines through."),
             self._doubt,
             pmui.Column(sizing_mode="stretch_width", margin=0),
             self._modes,
@@ -210,8 +209,6 @@ class Legend:
         """The legend of what is drawn instead of the layer on top."""
         null, basis = self.state.null, self.state.basis_of
         said = flag(f"NULL: {NULLS[null]}") if null else ""
-        if drawn.attrs.get("faded_by"):
-            said += f'<span class="quiet">faint: {safe(drawn.attrs["faded_by"])}</span>'
         return said + legend_markup(drawn, "" if null else basis)
 
     def _shown_date(self) -> str:

@@ -14,7 +14,7 @@ from app.flow import Flow
 from app.panes.plots import changes_plot
 from app.panes.rows import Rows
 from app.state import EMPTY
-from app.theme import INK
+from app.theme import INK, SEGMENTS
 from app.words import block, safe, status_markup, tip
 from skysense import analysis, view
 from skysense.view.hues import SENSOR
@@ -77,26 +77,31 @@ class Time:
             ),
             sizing_mode="stretch_width", visible=False, margin=0,
         )  # fmt: skip
-        self.view = pn.Column(
-            block("<b>What mattered</b>", margin=(4, 8, 0, 8)),
-            leave,
-            self._say,
-            pn.Column(self._rows, max_height=230, scroll="y-auto", sizing_mode="stretch_width",
-                      margin=0),
-            pmui.Divider(sizing_mode="stretch_width", margin=(8, 0)),
-            block("<b>What changed</b>", margin=(4, 8, 0, 8)),
-            pn.Row(block("before", width=48, margin=(14, 4, 0, 8)), *self._days[:2], margin=0),
-            pn.Row(block("after", width=48, margin=(14, 4, 0, 8)), *self._days[2:], margin=0),
-            compare,
-            self._say_change,
-            self._result,
-            sizing_mode="stretch_both",
-            scroll="y-auto",
-            margin=(8, 8),
+        self._parts = {
+            "mattered": pn.Column(
+                leave, self._say, pn.Column(self._rows, sizing_mode="stretch_both", scroll="y-auto",
+                                            margin=0),
+                sizing_mode="stretch_both", margin=0,
+            ),
+            "changed": pn.Column(
+                pn.Row(block("before", width=48, margin=(14, 4, 0, 8)), *self._days[:2], margin=0),
+                pn.Row(block("after", width=48, margin=(14, 4, 0, 8)), *self._days[2:], margin=0),
+                compare, self._say_change, self._result,
+                sizing_mode="stretch_both", scroll="y-auto", visible=False, margin=0,
+            ),
+        }  # fmt: skip
+        self._which = pmui.RadioButtonGroup(
+            options={"What mattered": "mattered", "What changed": "changed"}, value="mattered",
+            size="small", sx=SEGMENTS, margin=(2, 8),
+            description="Leave dates out, or compare two periods.",
         )  # fmt: skip
+        self._which.param.watch(self._turned, "value")
+        self.view = pn.Column(
+            self._which, *self._parts.values(), sizing_mode="stretch_both", margin=(8, 8)
+        )
         watch = self.state.param.watch
         watch(self._offer, ["rail"])
-        watch(self._show, ["statuses", "features"])
+        watch(self._show, ["statuses", "features", "mattered", "change"])
         watch(self._show_mattered, ["mattered"])
         watch(self._show_change, ["change"])
         watch(self._show_least, ["least_change"])
@@ -104,6 +109,10 @@ class Time:
         self._show()
         self._show_mattered()
         self._show_change()
+
+    def _turned(self, event: Any) -> None:
+        for name, part in self._parts.items():
+            part.visible = name == event.new
 
     # -------------------------------------------------------------------------------- what mattered
 
@@ -121,7 +130,7 @@ class Time:
                 "name": str(means["dropped"].values[number]),
                 "colour": SENSOR[str(means["sensor"].values[number])],
                 "share": float(values[number]) / widest,
-                "note": f"{values[number]:.3f}",
+                "note": f"{values[number]:.2g}",
                 "active": number == self._picked,
                 "tip": "Show where leaving it out changes the features.",
             }
