@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 TIDY = 2.0
 """How long after a session has gone its memory is freed (s)."""
 
+LATEST = 30.0
+"""Longest wait (s) before looking again for a page that was still being worked for."""
+
 
 @dataclass
 class Site:
@@ -54,6 +57,7 @@ class Site:
     """What a visitor begins with."""
     jobs: JobManager = field(default_factory=JobManager)
     _tidying: bool = False
+    _visitors: int = 0
 
     def session(self) -> Any:
         """A page for a visitor who just came."""
@@ -64,8 +68,10 @@ class Site:
         flow = Flow(state, self.compute, self.jobs, line.post, secrets.token_hex(8))
         page = Page(flow, self.web)
         PAGES.add(page)
+        self._visitors += 1
 
         def gone(_: Any) -> None:
+            self._visitors -= 1
             line.close()
             page.close()
             forget_page(document, page.view)
@@ -83,17 +89,27 @@ class Site:
             line.post(lambda: flow.open_place(first.place))
         return page.view
 
-    def _tidy(self, loop: IOLoop | None) -> None:
-        """Free the pages that have gone, once for all that go at about the same time."""
+    def _tidy(self, loop: IOLoop | None, after: float = TIDY) -> None:
+        """Free the pages that have gone, once for all that go at about the same time.
+
+        One that work in a thread still holds is looked for again, later each time. While nobody is
+        there, what was frozen is looked through too: it may hold the page that was made for nobody.
+        """
         if loop is None or self._tidying:
             return
         self._tidying = True
 
         def free() -> None:
             self._tidying = False
+            if not self._visitors:
+                gc.unfreeze()
             gc.collect()  # pages hold themselves in many circles
+            if not self._visitors:
+                gc.freeze()
+            if len(PAGES) > self._visitors:
+                self._tidy(loop, min(2 * after, LATEST))
 
-        loop.call_later(TIDY, free)
+        loop.call_later(after, free)
 
     def warm_up(self) -> None:
         """Prepare the first place, so that the first visitor sees a picture at once."""

@@ -19,4 +19,5 @@ serve(
     recipes=Path(sys.argv[2]) if len(sys.argv) > 2 else None,
     places=[Place("small", region.name, SYNTHETIC, region)],
     linger=1.0,
+    encoder="spectral",  # which is quick
 )

@@ -158,6 +158,32 @@ def test_a_key_changes_what_a_click_means(encoded, word, mode):
     assert encoded.state.mode == mode
 
 
+def test_a_key_turns_to_the_rubber_and_the_number_of_a_class_back_to_points(encoded):
+    encoded.flow.labels.add_class("water")
+    pressed(encoded, "erase")
+    assert (encoded.state.mode, encoded.state.tool) == ("label", "erase")
+    pressed(encoded, "class-2")
+    assert (encoded.state.active_class, encoded.state.tool) == (1, "point")
+
+
+def test_a_key_switches_the_live_map_off_and_on_again(encoded):
+    before = encoded.state.live
+    pressed(encoded, "live")
+    assert encoded.state.live is not before
+    pressed(encoded, "live")
+    assert encoded.state.live is before
+
+
+def test_keys_take_a_label_back_and_put_it_again(encoded):
+    encoded.flow.labels.pick(0)
+    encoded.flow.labels.add_point(*middle_of(encoded.state.features, (1, 1)))
+    labelled = encoded.state.classes
+    pressed(encoded, "undo")
+    assert encoded.state.classes != labelled
+    pressed(encoded, "redo")
+    assert encoded.state.classes == labelled
+
+
 def test_every_word_of_the_window_is_answered_without_an_error(encoded):
     for word in WORDS:
         pressed(encoded, word)
