@@ -75,7 +75,7 @@ class Page:
         right = pmui.Paper(
             self._tabs,
             styles=exactly(RIGHT),
-            sizing_mode="stretch_height",
+            sizing_mode="stretch_both",
             elevation=0,
             sx=_CARD,
             margin=(0, 0, 0, 12),
