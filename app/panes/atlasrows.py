@@ -6,7 +6,7 @@ from typing import Any
 import param
 from panel.custom import JSComponent
 
-from app.theme import ACCENT, INK, LINE, QUIET
+from app.theme import ACCENT, INK, LINE, QUIET, rem
 
 LONGEST = 200
 """Characters of a name that are taken from the page; the library keeps fewer."""
@@ -158,12 +158,12 @@ class AtlasRows(JSComponent):
     _stylesheets = [  # noqa: RUF012 -- declared so by the base class
         f"""
         .atlas {{ display: flex; flex-direction: column; width: 100%;
-                 font: 13px/1.4 Roboto, "DejaVu Sans", sans-serif; color: {INK}; }}
+                 font: {rem(13)}/1.4 Roboto, "DejaVu Sans", sans-serif; color: {INK}; }}
         button {{ font: inherit; color: inherit; border: 0; background: none; cursor: pointer;
                  text-align: left; }}
         button:focus-visible, .field:focus-visible {{ outline: 2px solid {ACCENT}; }}
         .item {{ display: grid; width: 100%; align-items: center; gap: 8px; padding: 2px 6px;
-                grid-template-columns: 12px minmax(0, 1fr) auto 78px 44px; min-height: 31px;
+                grid-template-columns: 12px minmax(0, 1fr) auto 78px {rem(44)}; min-height: {rem(31)};
                 border-radius: 6px; }}
         .item:hover {{ background: {LINE}; }}
         .item.active {{ background: #e2eff3; font-weight: 500; }}
@@ -191,7 +191,7 @@ class AtlasRows(JSComponent):
                  border: 1px solid {LINE}; border-radius: 6px; max-width: 180px; }}
         .small:hover {{ background: {LINE}; }}
         .table {{ display: grid; grid-template-columns: 9px minmax(0, 110px) 70px auto;
-                 gap: 3px 8px; align-items: center; font-size: 12px; }}
+                 gap: 3px 8px; align-items: center; font-size: {rem(12)}; }}
         """
     ]
 

@@ -12,6 +12,7 @@ from app.panes.mapview import Web
 from app.panes.rows import Rows
 from app.panes.sidebyside import SideBySide
 from app.state import EMPTY
+from app.theme import rem
 from app.words import block, flag, safe, status_markup
 from skysense import view
 from skysense.view.distances import payers_table
@@ -211,7 +212,7 @@ def verdict_markup(
         2: "Both are checked against another year.",
     }[sum(name in years for name in pair)]
     return (
-        f'<div style="font-size:14px;font-weight:500;margin-bottom:3px">'
+        f'<div style="font-size:{rem(14)};font-weight:500;margin-bottom:3px">'
         f"{safe(verdict(found, pair, years))}.</div>"
         + "".join(f"<div style='margin:2px 0'>{flag(words)}</div>" for words in flags)
         + f"<div>Distance {distance:.2f}{interval}, on a scale from 0, the same, to 2. "

@@ -79,7 +79,9 @@ class Header:
             value=0, visible=False, width=120, margin=(0, 8), align="center"
         )
         self._note = block(margin=(0, 8), align="center", width=620)
-        self._chips = PlaceChips(sizing_mode="stretch_width", height=30, margin=(0, 6, 0, 0))
+        self._chips = PlaceChips(
+            sizing_mode="stretch_width", styles={"min-height": rem(30)}, margin=(0, 6, 0, 0)
+        )
         self._chips.on_open, self._chips.on_close = flow.regions.open, flow.regions.close
         title = pmui.Typography(
             "SkySense Explorer",

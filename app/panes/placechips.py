@@ -6,7 +6,7 @@ from typing import Any
 import param
 from panel.custom import JSComponent
 
-from app.theme import ACCENT, INK, LINE, QUIET
+from app.theme import ACCENT, INK, LINE, QUIET, rem
 
 
 class PlaceChips(JSComponent):
@@ -79,21 +79,21 @@ class PlaceChips(JSComponent):
 
     _stylesheets = [  # noqa: RUF012 -- declared so by the base class
         f"""
-        .chips {{ display: flex; gap: 6px; align-items: center; height: 30px; overflow-x: auto;
+        .chips {{ display: flex; gap: 6px; align-items: center; height: {rem(30)}; overflow-x: auto;
                  scrollbar-width: thin; }}
-        .chip {{ display: inline-flex; align-items: center; flex: none; height: 26px;
-                border: 1px solid {LINE}; border-radius: 13px; background: #fff; }}
+        .chip {{ display: inline-flex; align-items: center; flex: none; height: {rem(26)};
+                border: 1px solid {LINE}; border-radius: {rem(13)}; background: #fff; }}
         .chip.active {{ border-color: var(--own); box-shadow: 0 0 0 1px var(--own); }}
-        button {{ border: 0; background: none; font: 13px/1 Roboto, "DejaVu Sans", sans-serif;
+        button {{ border: 0; background: none; font: {rem(13)}/1 Roboto, "DejaVu Sans", sans-serif;
                  color: {INK}; cursor: pointer; padding: 0; border-radius: 13px; }}
         button:focus-visible {{ outline: 2px solid {ACCENT}; }}
-        .open {{ display: inline-flex; align-items: center; gap: 7px; height: 24px;
+        .open {{ display: inline-flex; align-items: center; gap: 7px; height: {rem(24)};
                 padding: 0 8px 0 9px; }}
         .active .open {{ font-weight: 500; }}
-        .close {{ color: {QUIET}; font-size: 15px; width: 20px; height: 24px; margin-left: -6px; }}
+        .close {{ color: {QUIET}; font-size: {rem(15)}; width: 20px; height: {rem(24)}; margin-left: -6px; }}
         .close:hover {{ color: {INK}; }}
         .close[hidden] {{ display: none; }}
-        .name {{ max-width: 150px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+        .name {{ max-width: {rem(150)}; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
         .dot {{ box-sizing: border-box; width: 11px; height: 11px; border-radius: 6px; flex: none;
                border: 2.5px solid var(--own); }}
         .dot.encoded {{ background: var(--own); }}
