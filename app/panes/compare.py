@@ -121,8 +121,7 @@ class Compare:
             if len(self.flow.made.encoded()) > 1
             else "Encode a second place with the same encoder, then compare the two.",
         ) or (status_markup(years, "") if years.kind in ("working", "failed") else "")
-        self._say.visible = bool(self._say.object)
-        self._year.visible = self._payers.visible = self._paying.visible = there
+        self._year.visible = self._payers.visible = there
         colours = self.flow.regions.colours()
         key = (id(found), pair, id(state.years), tuple(colours.items()))
         if key != self._drawn:
@@ -133,7 +132,7 @@ class Compare:
 
     def _draw(self, found: Any, colours: dict[str, str]) -> None:
         if found is None:
-            self._result.object = self._notes.object = ""
+            self._result.object = self._notes.object = self._paying.object = ""
             self._distances.objects, self._bars.objects = [], []
             self._pair.visible = False
             return

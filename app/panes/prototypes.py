@@ -132,7 +132,7 @@ class Prototypes:
         layer = self._which.value
         value = self.state.prototypes if layer == "prototypes" else self.state.groups
         self._many.param.update(end=64 if layer == "prototypes" else 20, value=value)
-        self._files.visible = self._of.visible = self._atlas.visible = layer == "prototypes"
+        self._files.visible = self._atlas.visible = layer == "prototypes"
         self._rows.visible = layer == "groups"
         self.flow.show_layer(layer)
         self._picked, self._drawn = None, None
@@ -174,7 +174,6 @@ class Prototypes:
         self._say.object = status_markup(
             state.status(layer), "Press Encode; prototypes are fitted on the features."
         ) or (self._waiting() if layer == "prototypes" else "")
-        self._say.visible = bool(self._say.object)
         if layer == "prototypes":
             said = [self.flow.banks.sentence(), self.flow.banks.apart()]
             self._of.object = "<br>".join(
@@ -182,6 +181,8 @@ class Prototypes:
             )
             self._keep.visible = self._all.visible = state.bank is not None
             self._all.disabled = len(self.flow.made.encoded()) < 2
+        else:
+            self._of.object = ""
         field = state.fields.get(layer)
         key = (layer, id(field), id(state.atlas), id(state.bank), self._picked, len(state.opened))
         if key == self._drawn:

@@ -82,4 +82,3 @@ class SideBySide:
 
     def _tell(self, *_: Any) -> None:
         self._say.object = status_markup(self.state.status("side"), "")
-        self._say.visible = bool(self._say.object)
