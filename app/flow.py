@@ -16,6 +16,7 @@ from app.cells import cell_at
 from app.comparing import Comparing
 from app.compute import Compute
 from app.jobs import Job, JobManager, Post, Replies
+from app.keeping import Keeping
 from app.labelling import Labelling
 from app.made import Made
 from app.places import SYNTHETIC, Place, checked, typed_region
@@ -48,6 +49,7 @@ class Flow:
         """Do steps here and now: for a page that is being made, of things that are known."""
         self.made = Made(self)
         self.labels = Labelling(self)
+        self.keep = Keeping(self)
         self.banks = Banks(self)
         self.comparing = Comparing(self)
         self.regions = Regions(self)
@@ -260,7 +262,7 @@ class Flow:
         )  # fmt: skip
         state.set_status("encode", READY)
         self.made.everything()
-        self.labels.refresh()
+        self.labels.refresh(lift=False)  # no mark was made
 
     # --------------------------------------------------------------------------------- the hands
 
