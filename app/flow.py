@@ -24,6 +24,7 @@ from app.regions import Regions
 from app.searching import Searching
 from app.selecting import Selecting
 from app.state import EMPTY, READY, Choices, State, failed, working
+from app.takehome import TakeHome
 from skysense.dates import acquisitions
 from skysense.errors import RegionError, SkySenseError
 from skysense.region import Region
@@ -50,6 +51,7 @@ class Flow:
         self.made = Made(self)
         self.labels = Labelling(self)
         self.keep = Keeping(self)
+        self.files = TakeHome(self)
         self.banks = Banks(self)
         self.comparing = Comparing(self)
         self.regions = Regions(self)
@@ -107,6 +109,14 @@ class Flow:
         self._jobs.submit(
             self._owner, slot, work, lane=lane, post=self._post, replies=replies, share=share
         )
+
+    def quietly(self, slot: str, work: Callable[[Job], Any], replies: Replies) -> None:
+        """Do `work` in a worker thread without a word on the screen."""
+        self._jobs.submit(self._owner, slot, work, lane="quick", post=self._post, replies=replies)
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call on the session's thread; from any thread."""
+        self._post(call)
 
     def drop(self, slot: str, pane: str) -> None:
         """Nobody wants the work of this slot any more: it ends unseen, and `pane` is empty."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -10,7 +11,7 @@ from app.compute import memory_budget
 from app.jobs import Job
 from app.labelling import MOST_CLASSES
 from app.places import Place, checked
-from app.state import LAYERS, READY, Choices, State, failed
+from app.state import LAYERS, Choices, State, failed
 from skysense import analysis
 from skysense.analysis import LabelClass
 from skysense.errors import SessionError
@@ -37,6 +38,14 @@ class Keeping:
         """(name of the place, (lon, lat) of the middle, zoom) of the map, as it is now."""
         self.wanted: tuple[str, tuple[float, float], float] | None = None
         """The same as it is to be when the place of that name is shown again."""
+
+        self.on_look: Callable[[], None] = lambda: None
+        """Called when the map has moved."""
+
+    def look(self, place: str, centre: tuple[float, float], zoom: float) -> None:
+        """The map shows (lon, lat) in its middle now."""
+        self.seen = (place, centre, zoom)
+        self.on_look()
 
     # ------------------------------------------------------------------------------- what there is
 
@@ -110,6 +119,12 @@ class Keeping:
             zoom=None if seen is None else seen[2],
         )
 
+    def folders(self) -> list[Path]:
+        """Where images and weights of a session may lie: where those on offer are."""
+        recipes = (Path(p.source).parent for p in self._state.places if p.source.endswith(".toml"))
+        weights = self._flow.compute.weights
+        return list(dict.fromkeys([*recipes, *([weights] if weights is not None else [])]))
+
     # ------------------------------------------------------------------------------ and back again
 
     def restore(self, session: Session) -> None:
@@ -120,52 +135,54 @@ class Keeping:
                 too large for the screen. Nothing is changed then.
         """
         self._check(session)
-        state, flow, seen = self._state, self._flow, session.view
         places = [self._place(each, i) for i, each in enumerate(session.places, 1)]
         if not places:
             raise SessionError("The session has no place, so there is nothing to show.")
+        seen, recorded = session.view, {e.name: e.features for e in session.places if e.features}
         here = next((p for p in places if p.name == seen.place), places[0])
+        self._set(session, places)
+        self._look_again(here, seen)
+        now = Choices(here, session.choices.encoder, session.choices.dates,
+                      session.choices.resolution)  # fmt: skip
+        behind = [p for p in places if p.name in recorded and p != here]
+        for place in sorted(behind, key=lambda p: p.name != seen.basis_of):
+            self._again(replace(now, place=place), basis=place.name == seen.basis_of)
+        self._show(session, now, recorded.get(here.name, ""))
+
+    def _set(self, session: Session, places: list[Place]) -> None:
+        """Everything but what is of one place."""
+        state, flow, seen, chosen = self._state, self._flow, session.view, session.choices
         flow.made.forget()
         flow.banks.forget()
         state.param.update(
-            places=_merged(state.places, places), opened=[], encoder=session.choices.encoder,
-            dates=session.choices.dates, resolution=session.choices.resolution, axes=seen.axes,
+            places=_merged(state.places, places), opened=[], encoder=chosen.encoder,
+            dates=chosen.dates, resolution=chosen.resolution, axes=seen.axes, classes=[],
             groups=min(max(seen.groups, 2), 20), prototypes=min(max(seen.prototypes, 2), 64),
-            opacity=seen.opacity, classes=[],
+            opacity=seen.opacity,
         )  # fmt: skip
         for place in places:
             flow.regions.use(place)
+        if session.bank is not None:
+            named = {"names": list(session.prototypes)} if session.prototypes else {}
+            flow.banks.use(chosen.encoder, session.bank.assign_attrs(named))
+
+    def _look_again(self, here: Place, seen: SessionView) -> None:
         self.wanted = None
         if seen.centre is not None and seen.zoom is not None:
             self.wanted = self.seen = (here.name, seen.centre, seen.zoom)
-        if session.bank is not None:
-            bank = session.bank
-            if session.prototypes:
-                bank = bank.assign_attrs(names=list(session.prototypes))
-            flow.banks.use(session.choices.encoder, bank)
-        recorded = {each.name: each.features for each in session.places if each.features}
-        now = Choices(here, state.encoder, state.dates, state.resolution)
-        basis_of = next((p for p in places if p.name == seen.basis_of and p != here), None)
-        if basis_of is not None and basis_of.name in recorded:
-            of = replace(now, place=basis_of)
-            known = flow.compute.known_features(of)
-            if known is not None:
-                flow.made.use_basis(of, known)
-            else:  # the colours are of another place, which is made first
-                self._again(of, lambda made: flow.made.use_basis(of, made))
-        flow.open_place(here)
+
+    def _show(self, session: Session, now: Choices, recorded: str) -> None:
+        """The place on the screen, with its labels, and its features if it had some."""
+        state, flow = self._state, self._flow
+        flow.open_place(now.place)
         if session.labels:
             state.classes = [_marked(each) for each in session.labels]
-        state.top = seen.top
+        state.top = session.view.top
         if state.features is not None:
             flow.labels.refresh(lift=False)
-        elif here.name in recorded and state.status("encode").kind != "working":
+        elif recorded and state.status("encode").kind != "working":
             flow.encode()
-        self._watch_hash(now, recorded.get(here.name, ""))
-        for place in places:
-            if place.name in recorded and place not in (here, basis_of):
-                self._again(replace(now, place=place))
-        state.set_status("keep", READY)
+        self._watch_hash(now, recorded)
 
     def follow(self, link: SharedState) -> None:
         """Show what a link says.
@@ -244,11 +261,18 @@ class Keeping:
                 return place
         return own
 
-    def _again(
-        self, choices: Choices, done: Callable[[xr.DataArray], None] = lambda _: None
-    ) -> None:
-        """Make the features of a place that is in use but not shown."""
+    def _again(self, choices: Choices, basis: bool) -> None:
+        """Make the features of a place that is in use but not shown; `basis`: colour all by them."""
         compute, name = self._flow.compute, choices.place.name
+
+        def done(features: xr.DataArray) -> None:
+            if basis:
+                self._flow.made.use_basis(choices, features)
+
+        known = compute.known_features(choices)
+        if known is not None:
+            done(known)
+            return
         self._flow.run(
             f"again {name}",
             f"again {name}",

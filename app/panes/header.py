@@ -87,7 +87,7 @@ class Header:
             margin=(0, 18, 0, 0),
             sx={"whiteSpace": "nowrap", "@media (max-width: 1100px)": {"display": "none"}},
         )
-        top = pmui.Row(
+        self.bar = pmui.Row(
             title,
             tip(self._place, "Every place there is to choose: demos, recipes, and your own."),
             add,
@@ -110,7 +110,7 @@ class Header:
             styles={"min-height": rem(30)},
             margin=0,
         )
-        self.view = pn.Column(top, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
+        self.view = pn.Column(self.bar, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
         self._place.param.watch(self._chosen, "value")
         state.param.watch(self._show_places, ["places", "place"])
         state.param.watch(self._show_work, ["statuses", "cost", "features", "encoder"])

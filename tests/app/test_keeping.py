@@ -27,6 +27,7 @@ def lived_in(encoded):
     encoded.settle()
     encoded.flow.labels.rename(0, "winter wheat")
     encoded.flow.banks.rename(2, "orchard")
+    encoded.settle()
     encoded.flow.show_layer("groups")
     encoded.state.opacity = 0.4
     encoded.settle()
