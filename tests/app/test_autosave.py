@@ -138,7 +138,7 @@ def test_a_hostile_address_gives_a_sentence(visit, shelf, query):
     with address(query):
         wish, why = arrival(visit.flow, shelf)
     assert wish is None
-    assert why.endswith((".", "one.", "/LAST."))
+    assert len(why.split()) > 4
 
 
 def test_an_address_that_cannot_be_granted_shows_the_first_place_and_why(visit, small_places):
