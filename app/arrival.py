@@ -32,6 +32,7 @@ def arrival(flow: Flow, shelf: Shelf | None) -> tuple[Callable[[], None] | None,
     if "session" in said and shelf is not None:
         try:
             session = shelf.open(asked_for("session"), flow.keep.folders())
+            flow.keep.check(session)
         except SkySenseError as error:
             return None, str(error)
         return (lambda: flow.keep.restore(session)), ""

@@ -134,7 +134,7 @@ class Keeping:
             SkySenseError: If this server cannot: another encoder, images it does not offer, a place
                 too large for the screen. Nothing is changed then.
         """
-        self._check(session)
+        self.check(session)
         places = [self._place(each, i) for i, each in enumerate(session.places, 1)]
         if not places:
             raise SessionError("The session has no place, so there is nothing to show.")
@@ -219,7 +219,8 @@ class Keeping:
 
     # ---------------------------------------------------------------------------------- the parts
 
-    def _check(self, session: Session) -> None:
+    def check(self, session: Session) -> None:
+        """Raise a `SkySenseError` for a session that this server cannot show."""
         self._check_names(session.choices.encoder, session.view.top)
         if session.view.axes not in State.param.axes.objects:
             raise SessionError(

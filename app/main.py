@@ -78,10 +78,10 @@ class Site:
         pn.state.on_session_destroyed(gone)
         page.map.when_alive(lambda: line.there("map"))
         pn.state.onload(lambda: line.there("page"))
-        autosave = self._kept(flow)
+        wish, why = arrival(flow, self.shelf)
+        autosave = self._kept(flow, asked_for("session") if not why else "")
         if autosave is not None:
             page.closing.append(autosave.close)
-        wish, why = arrival(flow, self.shelf)
         first = Choices(self.places[0], self.encoder)
         if wish is not None:
             line.post(lambda: grant(flow, wish, first.place))
@@ -95,11 +95,10 @@ class Site:
             line.post(lambda: flow.state.param.update(notice=why))
         return page.view
 
-    def _kept(self, flow: Flow) -> Autosave | None:
-        """Keep the session under the name in its address; a new one if it has none."""
+    def _kept(self, flow: Flow, token: str) -> Autosave | None:
+        """Keep the session under its name, or a new one: what could not be opened stays as it is."""
         if self.shelf is None:
             return None
-        token = asked_for("session")
         if not TOKEN.fullmatch(token) or not self.shelf.path(token).is_file():
             token = self.shelf.new()
         if pn.state.location is not None:
