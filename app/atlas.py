@@ -110,8 +110,7 @@ class Banks:
             return bank, self._flow.compute.assigned(choices, features, bank)
 
         def done(found: tuple[xr.DataArray, xr.DataArray]) -> None:
-            for synthetic in (False, True):
-                self._kept[choices.encoder, synthetic] = found[0]
+            self.use(choices.encoder, found[0])
             self._take(*found)
 
         self._flow.run("prototypes", "bank", "Reading the bank", work, done)
@@ -143,6 +142,15 @@ class Banks:
     def text(self) -> str:
         """The bank as the text of its file; empty without one."""
         return "" if self._state.bank is None else analysis.bank_text(self._state.bank)
+
+    def use(self, encoder: str, bank: xr.DataArray) -> None:
+        """Assign places of this encoder to a bank from now on."""
+        for synthetic in (False, True):
+            self._kept[encoder, synthetic] = bank
+
+    def forget(self) -> None:
+        """Let go of the banks; the next place that is shown gives a new one."""
+        self._kept.clear()
 
     def refuse(self, sentence: str) -> None:
         """Say in the panel why something cannot be done; the layer on the map stays."""

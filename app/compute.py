@@ -24,6 +24,7 @@ from app.worker import Worker
 from skysense import analysis, view
 from skysense.dates import choose_dates, summary
 from skysense.errors import Cancelled, SourceError
+from skysense.hashes import feature_hash
 from skysense.sources import load_stack, synthetic
 from skysense.sources.files_labels import read_labels
 from skysense.sources.recipe import read_recipe
@@ -251,6 +252,10 @@ class Compute:
 
     # ---------------------------------------------------------------- what is made from features
 
+    def hash_of(self, choices: Choices, features: xr.DataArray) -> str:
+        """`feature_hash` of whole features."""
+        return self.store.get(("hash", choices), lambda: feature_hash(features))
+
     def basis(self, choices: Choices, features: xr.DataArray) -> analysis.Projection:
         """Colours of one place's features."""
         return self.store.get(("basis", choices), lambda: analysis.fit_pca(features, n=3))
@@ -334,12 +339,13 @@ class Compute:
 
 def _load(place: Place) -> xr.DataTree:
     if place.source.endswith(".toml"):
-        return load_stack(place.region, source=place.source, scene=place.scene)
+        return load_stack(place.region, place.sensors, place.source, scene=place.scene)
     if place.region is None:
         raise SourceError(f"{place.name} names no region. Draw or type one.")
-    if place.source == SYNTHETIC and place.region.area > CLOSE_KM2:
-        return load_stack(place.region, ("s2", "s1"), SYNTHETIC)
-    return load_stack(place.region, source=place.source)
+    sensors = place.sensors
+    if sensors is None and place.source == SYNTHETIC and place.region.area > CLOSE_KM2:
+        sensors = ("s2", "s1")
+    return load_stack(place.region, sensors, place.source)
 
 
 def _left(spent: float, done: int, total: int) -> str:

@@ -18,6 +18,7 @@ from app.closer import Closer
 from app.comparing import Comparing
 from app.compute import Compute
 from app.jobs import Job, JobManager, Post, Replies
+from app.keeping import Keeping
 from app.labelling import Labelling
 from app.made import Made
 from app.places import SYNTHETIC, Place, checked, typed_region
@@ -25,6 +26,7 @@ from app.regions import Regions
 from app.searching import Searching
 from app.selecting import Selecting
 from app.state import EMPTY, READY, Choices, State, failed, working
+from app.takehome import TakeHome
 from skysense.dates import acquisitions
 from skysense.errors import RegionError, SkySenseError
 from skysense.region import Region
@@ -53,6 +55,8 @@ class Flow:
         self.made = Made(self)
         self.labels = Labelling(self)
         self.closer = Closer(self)
+        self.keep = Keeping(self)
+        self.files = TakeHome(self)
         self.banks = Banks(self)
         self.comparing = Comparing(self)
         self.regions = Regions(self)
@@ -116,6 +120,14 @@ class Flow:
         self._jobs.submit(
             self._owner, slot, work, lane=lane, post=self._post, replies=replies, share=share
         )
+
+    def quietly(self, slot: str, work: Callable[[Job], Any], replies: Replies) -> None:
+        """Do `work` in a worker thread without a word on the screen."""
+        self._jobs.submit(self._owner, slot, work, lane="quick", post=self._post, replies=replies)
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call on the session's thread; from any thread."""
+        self._post(call)
 
     def drop(self, slot: str, pane: str) -> None:
         """Nobody wants the work of this slot any more: it ends unseen, and `pane` is empty."""
@@ -280,7 +292,7 @@ class Flow:
         self.closer.reset()
         state.set_status("encode", READY)
         self.made.everything()
-        self.labels.refresh()
+        self.labels.refresh(lift=False)  # no mark was made
 
     # --------------------------------------------------------------------------------- the hands
 

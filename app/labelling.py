@@ -254,8 +254,8 @@ class Labelling:
         if live and self.state.stale:
             self.refresh()
 
-    def refresh(self, now: bool = False) -> None:
-        """Segment again from the marks there are; only if asked for `now` while not live."""
+    def refresh(self, now: bool = False, lift: bool = True) -> None:
+        """Segment from the marks there are, only `now` if not live; `lift` puts the map on top."""
         state, labels = self.state, self.labels
         state.score = None
         if state.features is None or len(labels) < 2:
@@ -281,7 +281,7 @@ class Labelling:
         def done(result: tuple[xr.DataArray, xr.DataArray, Any]) -> None:
             state.param.update(probabilities=result[0], agreement=result[2], stale=False)
             state.set_field("classes", result[1])
-            if state.top not in ("classes", "colour"):
+            if lift and state.top not in ("classes", "colour"):
                 state.top = "classes"
 
         self._flow.run("classes", "label", "Segmenting", work, done)

@@ -131,6 +131,16 @@ class Made:
             lambda field: self._state.set_field("groups", field),
         )
 
+    def use_basis(self, choices: Choices, features: xr.DataArray) -> None:
+        """Colour all places of the encoder by this one."""
+        key = (choices.encoder, bool(features.attrs.get("synthetic")))
+        self._basis[key] = self._flow.compute.basis(choices, features), choices.place.name
+        self.colour()
+
+    def forget(self) -> None:
+        """Let go of the colours; the next place that is shown gives new ones."""
+        self._basis.clear()
+
     def basis(self) -> analysis.Projection | None:
         """The colours of the features that are shown, or None before there are any."""
         made = self._now()

@@ -18,6 +18,8 @@ import panel as pn
 from tornado.ioloop import IOLoop
 
 from app import basemap
+from app.arrival import arrival, asked_for, grant, wants_large
+from app.autosave import TOKEN, Autosave, Shelf, default_folder
 from app.compute import Compute
 from app.flow import Flow, best_date
 from app.jobs import JobManager
@@ -56,6 +58,8 @@ class Site:
     encoder: str = State.param.encoder.default
     """What a visitor begins with."""
     jobs: JobManager = field(default_factory=JobManager)
+    shelf: Shelf | None = None
+    """Where sessions are kept; None for nowhere."""
     _tidying: bool = False
     _visitors: int = 0
 
@@ -80,14 +84,33 @@ class Site:
         pn.state.on_session_destroyed(gone)
         page.map.when_alive(lambda: line.there("map"))
         pn.state.onload(lambda: line.there("page"))
+        wish, why = arrival(flow, self.shelf)
+        autosave = self._kept(flow, asked_for("session") if not why else "")
+        if autosave is not None:
+            page.closing.append(autosave.close)
         first = Choices(self.places[0], self.encoder)
-        if self.compute.known_features(first) is not None:
+        if wish is not None:
+            line.post(lambda: grant(flow, wish, first.place))
+        elif self.compute.known_features(first) is not None:
             flow.at_once = True  # all of it is known: the page arrives with its picture
             flow.open_place(first.place)
             flow.at_once = False
         else:
             line.post(lambda: flow.open_place(first.place))
+        if why:
+            line.post(lambda: flow.state.param.update(notice=why))
         return page.view
+
+    def _kept(self, flow: Flow, token: str) -> Autosave | None:
+        """Keep the session under its name, or a new one: what could not be opened stays as it is."""
+        if self.shelf is None:
+            return None
+        if not TOKEN.fullmatch(token) or not self.shelf.path(token).is_file():
+            token = self.shelf.new()
+        if pn.state.location is not None:
+            size = "&type=large" if wants_large() else ""
+            pn.state.location.search = f"?session={token}{size}"
+        return Autosave(flow, self.shelf, token)
 
     def _tidy(self, loop: IOLoop | None, after: float = TIDY) -> None:
         """Free the pages that have gone, once for all that go at about the same time.
@@ -128,11 +151,6 @@ class Site:
         compute.coordinates(first, features, "PCA", nothing, never)
         compute.clusters(first, features, State.param.groups.default)
         compute.prototypes(first, features, State.param.prototypes.default)
-
-
-def wants_large() -> bool:
-    """Whether the address of the page says `?type=large`."""
-    return b"large" in (pn.state.session_args or {}).get("type", [])
 
 
 class Line:
@@ -196,6 +214,7 @@ def serve(
     linger: float = 60.0,
     encoder: str = "",
     warm: bool = True,
+    sessions: Path | None = None,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once a picture is ready.
 
@@ -213,6 +232,8 @@ def serve(
         linger: How long a session outlives its page (s), for networks that blink.
         encoder: What visitors begin with; the best one whose weights are trained if not given.
         warm: Encode the first place before the first visitor comes.
+        sessions: Folder where sessions are kept, so that they outlive the server; one of the user's
+            own if not given.
 
     Raises:
         SkySenseError: If an option cannot be used.
@@ -231,7 +252,9 @@ def serve(
         Web(OVERLAYS, prefix, checked_tiles(tiles), tiles_credit),
         places,
         Compute(weights=weights),
+        shelf=Shelf(sessions if sessions is not None else default_folder()),
     )
+    site.shelf.sweep()
     if encoder:
         site.encoder = checked_encoder(encoder, site.compute)
     server = pn.serve(

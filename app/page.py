@@ -15,6 +15,7 @@ from app.panes.dates import DateRail
 from app.panes.guide import Guide
 from app.panes.header import Header
 from app.panes.inspector import Inspector
+from app.panes.keep import Keep
 from app.panes.label import Label
 from app.panes.layers import LayerBar, Legend
 from app.panes.mapview import MapView, Web
@@ -42,7 +43,7 @@ class Page:
         self.flow, self.state = flow, flow.state
         self._folder = tempfile.TemporaryDirectory(prefix="skysense-")
         self.map = MapView(flow, web)
-        self._closing: list[Callable[[], None]] = []
+        self.closing: list[Callable[[], None]] = []
         folder = Path(self._folder.name)
         new_place = NewPlace(flow, folder)
         self._new_place = new_place
@@ -50,7 +51,9 @@ class Page:
         provenance = Provenance(flow)
         guide = Guide(self.state)
         header = Header(flow, new_place)
-        header.add(guide.menu)
+        keep = Keep(flow, folder, web.prefix)
+        self.closing.append(keep.close)
+        header.bar.extend([keep.menu, guide.menu])
         keys = Keys(large=self.state.large)
         listen(keys, flow, guide.show)
         self._later: dict[str, Callable[[], pn.viewable.Viewable]] = {
@@ -97,6 +100,7 @@ class Page:
             new_place.view,
             provenance.view,
             guide.view,
+            keep.view,
             keys,
             sizing_mode="stretch_both",
             styles={"height": "100vh"},
@@ -115,7 +119,7 @@ class Page:
 
     def _kept(self, pane: Any) -> pn.viewable.Viewable:
         """What a pane shows; the pane itself lets go of its pictures in the end."""
-        self._closing.append(pane.close)
+        self.closing.append(pane.close)
         return pane.view
 
     def _drawn(self, geometry: dict[str, Any]) -> None:
@@ -148,6 +152,6 @@ class Page:
         """Let go of everything that would outlive the session."""
         self.flow.close()
         self.map.close()
-        for close in self._closing:
+        for close in self.closing:
             close()
         self._folder.cleanup()

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from skysense.errors import RecipeError, RegionError
@@ -22,8 +22,8 @@ LARGEST_KM2 = 400.0
 class Place:
     """Somewhere to look at, and where its images come from."""
 
-    key: str
-    """Unique within a session."""
+    key: str = field(compare=False)
+    """Unique within a session; sessions that mean the same place share what is made of it."""
     name: str
     source: str
     """What `load_stack` takes: a catalogue, a path, or `synthetic`."""
@@ -31,6 +31,8 @@ class Place:
     """None means all that a file holds."""
     scene: str | None = None
     """One scene of a recipe with several."""
+    sensors: tuple[str, ...] | None = None
+    """Which of `hr`, `s2`, `s1` are loaded; None for what `load_stack` takes by itself."""
 
     @property
     def local(self) -> bool:

@@ -10,11 +10,15 @@ from jupyter_core.paths import jupyter_path
 from tornado.web import HTTPError, RequestHandler
 
 from app import basemap
+from app.downloads import DOWNLOADS
 from app.leaflet import live_widgets
 from app.overlays import OVERLAYS
 
 PAGES: WeakSet[Any] = WeakSet()
 """Pages that are still in memory, also those whose visitor has gone."""
+
+PIECE = 1 << 20
+"""Bytes of a file that are sent at a time."""
 
 PACKAGES = ("jupyter-leaflet",)
 """Widget packages whose browser code may be served."""
@@ -86,6 +90,28 @@ class OverlayPictures(_Plain):
         self.reply(png, "image/png", "private, max-age=3600")
 
 
+class TakeHome(_Plain):
+    """Files made for one session, under an unguessable name."""
+
+    async def get(self, token: str) -> None:
+        """Answer the file piece by piece, or 404 once its page is gone."""
+        found = DOWNLOADS.get(token)
+        try:
+            file = found.path.open("rb") if found is not None else None
+        except OSError:  # the page left between two clicks
+            file = None
+        if found is None or file is None:
+            raise HTTPError(404)
+        self.set_header("Content-Type", "application/octet-stream")
+        self.set_header("Content-Disposition", f'attachment; filename="{found.name}"')
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        with file:
+            while piece := file.read(PIECE):
+                self.write(piece)
+                await self.flush()
+
+
 class Health(_Plain):
     """A sign of life: counts, and nothing about anybody."""
 
@@ -102,4 +128,5 @@ def routes() -> list[tuple[str, Any]]:
         (r"/tiles/(\d{1,2})/(-?\d{1,8})/(\d{1,8})\.png", Tiles),
         (r"/health", Health),
         (r"/overlay/([\w-]{1,64})\.png", OverlayPictures),
+        (r"/keep/([\w-]{1,64})", TakeHome),
     ]

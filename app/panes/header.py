@@ -89,7 +89,7 @@ class Header:
             margin=(0, 18, 0, 0),
             sx={"whiteSpace": "nowrap", "@media (max-width: 1100px)": {"display": "none"}},
         )
-        top = pmui.Row(
+        self.bar = pmui.Row(
             title,
             tip(self._place, "Every place there is to choose: demos, recipes, and your own."),
             add,
@@ -112,8 +112,7 @@ class Header:
             styles={"min-height": rem(30)},
             margin=0,
         )
-        self._top = top
-        self.view = pn.Column(top, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
+        self.view = pn.Column(self.bar, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
         self._place.param.watch(self._chosen, "value")
         state.param.watch(self._show_places, ["places", "place"])
         state.param.watch(self._show_work, ["statuses", "cost", "features", "encoder"])
@@ -123,10 +122,6 @@ class Header:
         )
         self._show_work()
         self._show_chips()
-
-    def add(self, menu: Any) -> None:
-        """Put a menu at the right end."""
-        self._top.append(menu)
 
     def _place_options(self) -> dict[str, str]:
         return {place.name: place.key for place in self.state.places}

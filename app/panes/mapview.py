@@ -99,6 +99,15 @@ class MapView:
             self._show_place()  # now that the size of the map is known
 
         self.widget.observe(first, "bounds")
+        self.widget.observe(self._moved, ["center", "zoom"])
+
+    def _moved(self, _: Any) -> None:
+        """Remember where the visitor looks, for the session that is kept."""
+        place, (lat, lon) = self.state.place, self.widget.center
+        if place is not None and abs(lat) <= 90:
+            lon = (lon + 180) % 360 - 180
+            zoom = min(max(float(self.widget.zoom), 0.0), 24.0)
+            self.flow.keep.look(place.name, (round(lon, 6), round(lat, 6)), zoom)
 
     def close(self) -> None:
         """Let go of the widgets and the pictures."""
@@ -148,7 +157,9 @@ class MapView:
     # ---------------------------------------------------------------------------------- showing
 
     def _view_of_place(self) -> tuple[tuple[float, float], float]:
-        place = self.state.place
+        place, wanted = self.state.place, self.flow.keep.wanted
+        if place is not None and wanted is not None and wanted[0] == place.name:
+            return wanted[1][::-1], wanted[2]
         if self.state.stack is not None:
             bounds = extent_of(self.state)
         elif place is not None and place.region is not None:

@@ -22,7 +22,7 @@ class Visit:
     def settle(self):
         """Turn the loop until nothing is being computed."""
         while any(each.kind == "working" for each in self.state.statuses.values()):
-            self.calls.get(timeout=60)()
+            self.calls.get(timeout=240)()
         while not self.calls.empty():
             self.calls.get()()
 
