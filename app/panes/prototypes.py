@@ -16,6 +16,9 @@ from app.theme import SEGMENTS
 from app.words import block, safe, status_markup, tip
 from skysense import analysis, view
 
+KEPT = 4
+"""Sheets of chips that stay on the server."""
+
 LARGEST_BANK = 20_000_000
 """Bytes of a bank file that a browser may send."""
 
@@ -87,7 +90,8 @@ class Prototypes:
         self._rows = Rows(sizing_mode="stretch_width", margin=0, visible=False)
         self._rows.on_pick = self._pick_group
         self._numbers: list[int] = []
-        self._token, self._sheet_of = "", None
+        self._tokens: list[str] = []
+        self._sheet_of: Atlas | None = None
         self._drawn: Any = None
         self._picked: int | None = None
         self.view = pn.Column(
@@ -113,8 +117,9 @@ class Prototypes:
         self._show()
 
     def close(self) -> None:
-        """Let go of the picture."""
-        self._web.overlays.drop(self._token)
+        """Let go of the pictures."""
+        for token in self._tokens:
+            self._web.overlays.drop(token)
 
     # ------------------------------------------------------------------------------------- hands
 
@@ -236,18 +241,20 @@ class Prototypes:
         )
 
     def _show_sheet(self, found: Atlas) -> None:
-        before, self._sheet_of = self._token, found
+        self._sheet_of = found
         if found.chips is None:
-            self._token, self._atlas.sheet = "", {}
-        else:
-            self._token = self._web.overlays.put(found.chips.png)
-            self._atlas.sheet = {
-                "url": f"{self._web.prefix}/overlay/{self._token}.png",
-                "rows": len(found.chips.prototypes),
-                "columns": found.chips.columns,
-                "crisp": found.chips.crisp,
-            }
-        self._web.overlays.drop(before)
+            self._atlas.sheet = {}
+            return
+        token = self._web.overlays.put(found.chips.png)
+        self._atlas.sheet = {
+            "url": f"{self._web.prefix}/overlay/{token}.png",
+            "rows": len(found.chips.prototypes),
+            "columns": found.chips.columns,
+            "crisp": found.chips.crisp,
+        }
+        self._tokens.append(token)
+        while len(self._tokens) > KEPT:  # the browser may still be fetching the one before
+            self._web.overlays.drop(self._tokens.pop(0))
 
 
 def atlas_rows(

@@ -16,7 +16,7 @@ WIDE, TALL = 1080, 470
 
 
 class SideBySide:
-    """A dialog that is filled when it is opened, and drops its pictures when it is redrawn."""
+    """A dialog that is filled when it is opened, and keeps the pictures of two layers."""
 
     def __init__(self, flow: Flow, web: Web) -> None:
         self.flow, self.state, self._web = flow, flow.state, web
@@ -61,9 +61,12 @@ class SideBySide:
         self.flow.regions.side_by_side(self._layer.value, self._draw)
 
     def _draw(self, made: view.Multiples) -> None:
-        self.close()
-        self._tokens = [self._web.overlays.put(each.png) for each in made.pictures]
-        urls = [f"{self._web.prefix}/overlay/{token}.png" for token in self._tokens]
+        tokens = [self._web.overlays.put(each.png) for each in made.pictures]
+        urls = [f"{self._web.prefix}/overlay/{token}.png" for token in tokens]
+        # the browser may still be fetching those of the layer before
+        for token in self._tokens[: -len(tokens)]:
+            self._web.overlays.drop(token)
+        self._tokens = [*self._tokens[-len(tokens) :], *tokens]
         self._maps.object = made.html(WIDE, TALL, urls)
         self._legend.object = self._words()
 
