@@ -85,7 +85,7 @@ class Site:
         page.map.when_alive(lambda: line.there("map"))
         pn.state.onload(lambda: line.there("page"))
         wish, why = arrival(flow, self.shelf)
-        autosave = self._kept(flow, asked_for("session") if not why else "")
+        autosave = self._kept(flow, line, asked_for("session") if not why else "")
         if autosave is not None:
             page.closing.append(autosave.close)
         first = Choices(self.places[0], self.encoder)
@@ -101,15 +101,15 @@ class Site:
             line.post(lambda: flow.state.param.update(notice=why))
         return page.view
 
-    def _kept(self, flow: Flow, token: str) -> Autosave | None:
+    def _kept(self, flow: Flow, line: "Line", token: str) -> Autosave | None:
         """Keep the session under its name, or a new one: what could not be opened stays as it is."""
         if self.shelf is None:
             return None
         if not TOKEN.fullmatch(token) or not self.shelf.path(token).is_file():
             token = self.shelf.new()
-        if pn.state.location is not None:
-            size = "&type=large" if wants_large() else ""
-            pn.state.location.search = f"?session={token}{size}"
+        location, size = pn.state.location, "&type=large" if wants_large() else ""
+        if location is not None:  # not before the page is there: its own address would overwrite it
+            line.post(lambda: setattr(location, "search", f"?session={token}{size}"))
         return Autosave(flow, self.shelf, token)
 
     def _tidy(self, loop: IOLoop | None, after: float = TIDY) -> None:

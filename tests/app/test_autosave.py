@@ -1,7 +1,6 @@
 """Sessions that outlive their page: kept under a name in the address, and found again."""
 
 import os
-import re
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -14,9 +13,6 @@ from panel.io.state import set_curdoc
 import skysense as sky
 from app.arrival import arrival, grant
 from app.autosave import MOST_FILES, TOKEN, Autosave, Shelf
-from app.main import Site
-from app.overlays import Overlays
-from app.panes.mapview import Web
 from skysense.errors import SessionError, SkySenseError
 from tests.app.conftest import Visit
 
@@ -152,18 +148,6 @@ def test_an_address_that_cannot_be_granted_shows_the_first_place_and_why(visit, 
 def test_other_keys_of_an_address_mean_nothing(visit):
     with address([("type", b"large"), ("utm_source", b"mail")]):
         assert arrival(visit.flow, None) == (None, "")
-
-
-def test_a_page_has_its_session_in_its_address(compute, small_places, shelf):
-    site = Site(Web(Overlays()), small_places, compute, encoder="spectral", shelf=shelf)
-    document = Document()
-    with set_curdoc(document):
-        site.session()
-        found = pn.state.location.search
-    for callback in document.session_destroyed_callbacks:
-        callback(SimpleNamespace(_document=document, id="x"))
-    site.jobs.stop()
-    assert re.fullmatch(r"\?session=[\w-]{16}", found)
 
 
 def test_nothing_that_is_not_ours_is_raised_by_a_broken_file(shelf):

@@ -120,7 +120,7 @@ def test_a_real_place_from_its_recipe_to_a_segmentation(demo, visit, shot, share
     for encoder, title in (("skysense-tiny", "SkySense tiny"), ("spectral", "Spectral baseline")):
         visitor.choose(1, title)
         visitor.press("Encode")
-        visitor.reads(rf"^.*{encoder} · 20 Sentinel-2 dates")
+        visitor.reads(rf"^.*{encoder} .*20 Sentinel-2 dates")
         drawn = visitor.layer(other_than=drawn)
         visitor.idle()
         shot(visitor, f"flanders-{encoder}")
@@ -192,7 +192,7 @@ def test_everything_works_under_a_prefix(small, visit, shot):
 def test_bad_places_are_answered_in_their_dialog_and_the_session_lives(small, visit):
     visitor = visit(small).arrive()
     assert visitor.page.get_by_role("combobox").first.inner_text() == "<b>Small</b>"
-    visitor.press("New place")
+    visitor.press("Region")
     for typed, answer in (
         (EVIL, "is not a place"),
         ("50.8, 95", "swap"),
@@ -220,7 +220,7 @@ def test_sessions_leave_no_widgets_behind(small, chromium):
     held = {"widgets": -1}
     for _ in range(60):
         held = visitor.health()
-        if held == {"widgets": 0, "pictures": 0}:
+        if held == {"widgets": 0, "pictures": 0, "pages": 0}:
             break
         time.sleep(0.5)
-    assert held == {"widgets": 0, "pictures": 0}
+    assert held == {"widgets": 0, "pictures": 0, "pages": 0}

@@ -189,7 +189,7 @@ def test_every_control_is_reached_by_tab_has_a_name_and_tabs_turn_with_enter(vis
         if reached[-1] == "Prototypes" and "Scatter" in reached:
             break
     seen = " ".join(reached)
-    for name in ("New place", "Encode", "More", "Features", "Opacity", "Inspect", "Scatter"):
+    for name in ("Region", "Encode", "More", "Features", "Opacity", "Inspect", "Scatter"):
         assert name in seen, reached
     page.keyboard.press("Enter")
     visitor.reads("How many")

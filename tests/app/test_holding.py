@@ -16,11 +16,11 @@ def slow(compute, monkeypatch):
     """Encoding that reports half of its work and waits for `go`; counts how often it began."""
     real, go, begun = compute.features, threading.Event(), []
 
-    def features(choices, progress, cancel):
+    def features(choices, progress, cancel, centre):
         begun.append(choices)
         progress(1, 2, "1 of 2 windows encoded")
         go.wait(30)
-        return real(choices, progress, cancel)
+        return real(choices, progress, cancel, centre)
 
     monkeypatch.setattr(compute, "features", features)
     monkeypatch.setattr(compute, "known_features", lambda choices: None)

@@ -11,6 +11,7 @@ from app.keys import WORDS, Keys, fade, let_go, listen
 from app.panes.scatter import Scatter
 from app.selecting import combined
 from app.state import COMBINE, DRAWING_PLACE
+from skysense.dates import Dates
 
 MASKS = hnp.arrays(bool, (4, 5))
 
@@ -133,6 +134,7 @@ def test_points_keep_their_own_colours_while_the_map_shows_another_layer(encoded
 def test_another_place_empties_the_scatter(encoded):
     scatter = Scatter(encoded.flow)
     encoded.settle()
+    encoded.state.dates = Dates(s2=5)  # no other test encodes these
     encoded.open(1)
     assert scatter._picture.data["picture"] == []
 
