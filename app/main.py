@@ -1,5 +1,6 @@
 """Serving the dashboard: one process, one worker for encoding, a page for each visitor."""
 
+import contextvars
 import functools
 import gc
 import logging
@@ -52,7 +53,10 @@ class Site:
     places: list[Place] = field(default_factory=demos)
     compute: Compute = field(default_factory=Compute)
     jobs: JobManager = field(default_factory=JobManager)
-    _tidying: bool = False
+    _tidying: object | None = None
+    """The timer of the next tidying, if any page has gone since the last."""
+    _again: bool = False
+    """Whether another one has gone since that timer was set."""
 
     def session(self) -> Any:
         """A page for a visitor who just came."""
@@ -84,15 +88,19 @@ class Site:
 
     def _tidy(self, loop: IOLoop | None) -> None:
         """Free the pages that have gone, once for all that go at about the same time."""
-        if loop is None or self._tidying:
+        if loop is None:
             return
-        self._tidying = True
+        if self._tidying is not None:
+            self._again = True
+            return
 
         def free() -> None:
-            self._tidying = False
             gc.collect()  # pages hold themselves in many circles
+            self._tidying = loop.call_later(TIDY, free) if self._again else None
+            self._again = False
 
-        loop.call_later(TIDY, free)
+        # in a context of its own: that of the session which has just gone would hold its document
+        self._tidying = contextvars.Context().run(loop.call_later, TIDY, free)
 
     def warm_up(self) -> None:
         """Prepare the first place, so that the first visitor sees a picture at once."""
@@ -232,8 +240,6 @@ def serve(
     loop.asyncio_loop.set_exception_handler(leaving_is_no_error)
 
     def ready() -> None:
-        gc.collect()
-        gc.freeze()  # what is there now stays: looking through it again would take half a second
         sys.stdout.write(f"SkySense Explorer is ready at {url}\n")
         sys.stdout.flush()
         if open_browser:
@@ -246,6 +252,8 @@ def serve(
 
     def prepare() -> None:
         site.warm_up()
+        gc.collect()
+        gc.freeze()  # what is there now stays: looking through it again would take half a second
         visit(url)  # the first page is slow to make, so it is made for nobody
 
     site.jobs.ahead(prepare).add_done_callback(prepared)
