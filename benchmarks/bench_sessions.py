@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from tornado.httpclient import AsyncHTTPClient
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from benchmarks.visiting import Visitor
 
@@ -46,6 +46,8 @@ SPACINGS = ("40 m", "20 m", "10 m")
 """What is encoded meanwhile; all of it takes longer than the visits do."""
 DEMO = (3.0239, 50.8160)
 """A place (lon, lat) within the demo."""
+
+FAILURES = (TimeoutError, ConnectionError, HTTPClientError, KeyError)
 
 Act = Callable[[], Awaitable[float]]
 
@@ -117,6 +119,7 @@ async def live(server: Server, visits: int, minutes: float) -> dict[str, Any]:
 
     async def looking(number: int) -> None:
         chance = random.Random(number)
+        await asyncio.sleep(2 * number)
         try:
             visitor = await Visitor.arrive(server.url)
             await asyncio.sleep(3)
@@ -126,11 +129,13 @@ async def live(server: Server, visits: int, minutes: float) -> dict[str, Any]:
                 took.setdefault(name, []).append(await acts[name]())
                 await asyncio.sleep(chance.uniform(*THINKING))
             await visitor.leave()
-        except (TimeoutError, ConnectionError, KeyError) as error:
+        except FAILURES as error:
             failed.append(f"visitor {number}: {type(error).__name__} {error}")
 
     busy = asyncio.create_task(encoding())
     await asyncio.gather(*(looking(number) for number in range(visits)))
+    if busy.done() and (error := busy.exception()) is not None:
+        failed.append(f"encoding: {type(error).__name__} {error}")
     busy.cancel()
     every = [seconds for times in took.values() for seconds in times]
     if not every:
@@ -163,7 +168,7 @@ async def soak(server: Server, visits: int) -> dict[str, Any]:
             for act in interactions(visitor, random.Random(number)).values():
                 await act()
             await visitor.leave()
-        except (TimeoutError, ConnectionError):
+        except FAILURES:
             failed += 1
     left = await emptied(server)
     return {
@@ -180,7 +185,7 @@ async def soak(server: Server, visits: int) -> dict[str, Any]:
 async def emptied(server: Server) -> dict[str, int]:
     """What is still held once the sessions that ended have had time to go."""
     held = await server.health()
-    for _ in range(60):
+    for _ in range(240):
         if not any(held.values()):
             break
         await asyncio.sleep(0.5)

@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 LARGEST = 100_000_000
 """Largest message that is read (bytes)."""
+
+PATIENCE = 120.0
+"""Longest wait for the page or for its connection (s)."""
 
 _TOKEN = re.compile(r'"token":\s*"([^"]+)"')
 _numbers = itertools.count(1)
@@ -42,12 +45,13 @@ class Visitor:
     @classmethod
     async def arrive(cls, url: str) -> "Visitor":
         """Open the page at `url` (with its final slash)."""
-        page = (await AsyncHTTPClient().fetch(url, request_timeout=120)).body.decode()
+        waits = {"connect_timeout": PATIENCE, "request_timeout": PATIENCE}
+        page = (await AsyncHTTPClient().fetch(url, **waits)).body.decode()
         found = _TOKEN.search(page)
         if found is None:
             raise RuntimeError(f"{url} is not a page of the dashboard.")
         socket = await websocket_connect(
-            url.replace("http", "ws", 1) + "ws",
+            HTTPRequest(url.replace("http", "ws", 1) + "ws", **waits),
             subprotocols=["bokeh", found[1]],
             max_message_size=LARGEST,
         )
