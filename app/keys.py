@@ -44,7 +44,7 @@ class Keys(JSComponent):
     const TYPED = ['text', 'search', 'number', 'password', 'email', 'url', 'tel', 'date']
     const deep = (root, found) => {
       for (const element of root.querySelectorAll('*')) {
-        if (element.matches('.bk-tab, .bk-events, input[type=range]')) found.push(element)
+        if (element.matches('.bk-tab, .bk-events, input[type=range], button')) found.push(element)
         if (element.shadowRoot) deep(element.shadowRoot, found)
       }
       return found
@@ -55,6 +55,9 @@ class Keys(JSComponent):
           part.parentElement.setAttribute('role', 'tablist')
           part.setAttribute('role', 'tab')
           part.setAttribute('aria-selected', String(part.matches('.bk-active')))
+        } else if (part.matches('button')) {  // one around a line of text that it cannot see
+          const line = part.querySelector('.bk-panel-models-markup-HTML')
+          if (line && !part.innerText.trim()) part.setAttribute('aria-label', 'About this cell')
         } else if (part.matches('.bk-events')) {
           part.setAttribute('aria-label', 'Plot')
         } else if (!part.getAttribute('aria-label')) {

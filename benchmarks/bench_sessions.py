@@ -17,6 +17,7 @@ ratios within seconds; this takes minutes, and its figures mean something on an 
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -49,7 +50,7 @@ DEMO = (3.0239, 50.8160)
 
 FAILURES = (TimeoutError, ConnectionError, HTTPClientError, KeyError)
 
-Act = Callable[[], Awaitable[float]]
+Act = Callable[..., Awaitable[float]]
 
 
 class Server:
@@ -86,9 +87,9 @@ def interactions(visitor: Visitor, chance: random.Random) -> dict[str, Act]:
     layers = visitor.find("RadioButtonGroup", "Clusters")
     state = {"layer": "Features"}
 
-    def click() -> Awaitable[float]:
+    def click(limit: float = 60.0) -> Awaitable[float]:
         lon, lat = DEMO[0] + chance.uniform(-1, 1) / 1000, DEMO[1] + chance.uniform(-1, 1) / 1000
-        return visitor.timed(visitor.click(lon, lat), lambda said: line in said)
+        return visitor.timed(visitor.click(lon, lat), lambda said: line in said, limit)
 
     def turn() -> Awaitable[float]:
         state["layer"] = chance.choice([each for each in LAYERS if each != state["layer"]])
@@ -120,17 +121,21 @@ async def live(server: Server, visits: int, minutes: float) -> dict[str, Any]:
     async def looking(number: int) -> None:
         chance = random.Random(number)
         await asyncio.sleep(2 * number)
+        done, name = 0, "arrival"
         try:
             visitor = await Visitor.arrive(server.url)
             await asyncio.sleep(3)
             acts = interactions(visitor, chance)
+            await settled(acts["click"])
             while time.monotonic() < end:
                 name = chance.choice(list(acts))
                 took.setdefault(name, []).append(await acts[name]())
+                done += 1
                 await asyncio.sleep(chance.uniform(*THINKING))
             await visitor.leave()
         except FAILURES as error:
-            failed.append(f"visitor {number}: {type(error).__name__} {error}")
+            why = f"{type(error).__name__} {error}"
+            failed.append(f"visitor {number}, {name} after {done} interactions: {why}")
 
     busy = asyncio.create_task(encoding())
     await asyncio.gather(*(looking(number) for number in range(visits)))
@@ -150,6 +155,15 @@ async def live(server: Server, visits: int, minutes: float) -> dict[str, Any]:
         "encodings": encodings[0],
         "failed": failed,
     }
+
+
+async def settled(click: Callable[..., Awaitable[float]]) -> None:
+    """Wait until the page answers: Panel keeps to itself what changes before it knows it loaded."""
+    for _ in range(11):
+        with contextlib.suppress(TimeoutError):
+            await click(5.0)
+            return
+    await click(60.0)
 
 
 def _whole(said: str) -> bool:

@@ -18,7 +18,7 @@ def place_in(field, row=10, column=10):
 
 
 def test_opening_a_place_shows_its_dates_before_anything_is_encoded(visit):
-    visit.state.dates = Dates(s2=7)  # no other test encodes these
+    visit.state.dates = Dates(s2=11)  # no other test encodes these
     visit.open()
     assert visit.state.stack is not None
     assert {a.sensor for a in visit.state.rail} == {"s2", "s1"}

@@ -134,7 +134,7 @@ def test_points_keep_their_own_colours_while_the_map_shows_another_layer(encoded
 def test_another_place_empties_the_scatter(encoded):
     scatter = Scatter(encoded.flow)
     encoded.settle()
-    encoded.state.dates = Dates(s2=5)  # no other test encodes these
+    encoded.state.dates = Dates(s2=12)  # no other test encodes these
     encoded.open(1)
     assert scatter._picture.data["picture"] == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 import xarray as xr
 
 from app import encoding
@@ -171,6 +172,12 @@ def test_when_the_server_is_killed_its_worker_ends_and_leaves_no_folder():
     assert ended
     assert not Path(folder).exists()
     server.stdout.close()
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_a_new_process():
+    """Other tests may have changed how many threads this one has."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
 
 
 @pytest.mark.parametrize("name", ["spectral", "skysense-tiny-untrained"])
