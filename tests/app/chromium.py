@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -12,3 +14,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+IN_CHROMIUM = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+]
+"""Marks of tests that drive it."""

@@ -9,6 +9,7 @@ from app.places import SYNTHETIC, Place
 from app.state import State
 from skysense.region import Region
 from skysense.sources import synthetic
+from tests.app.chromium import CHROMIUM, FLAGS
 
 
 class Visit:
@@ -73,3 +74,13 @@ def visit(compute, jobs, small_places):
 @pytest.fixture
 def encoded(visit):
     return visit.open().encode()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A Chromium for the tests of one file."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

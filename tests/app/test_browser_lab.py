@@ -16,15 +16,13 @@ import nbformat
 from playwright.sync_api import expect, sync_playwright
 
 from tests.app.browsing import SLOW, watched
-from tests.app.chromium import CHROMIUM, FLAGS
+from tests.app.chromium import CHROMIUM, FLAGS, IN_CHROMIUM
 from tests.test_lab import free_port, wait_until_up
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    *IN_CHROMIUM,
     pytest.mark.skipif(
         importlib.util.find_spec("jupyterlab") is None, reason="JupyterLab is not installed"
     ),

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from tests.app.browsing import SLOW, Visitor, served, watched
-from tests.app.chromium import CHROMIUM, FLAGS
+from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
 LEFT = ((0.2, 0.1), (0.45, 0.1), (0.45, 0.75), (0.2, 0.75))
@@ -40,19 +40,7 @@ FOCUSED = """() => {
 
 SIZE = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+pytestmark = IN_CHROMIUM
 
 
 @pytest.fixture(scope="module")
