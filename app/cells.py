@@ -10,16 +10,6 @@ import xarray as xr
 from pyproj import Transformer
 
 
-def cell_at(field: xr.DataArray, lon: float, lat: float) -> tuple[int, int] | None:
-    """(row, column) of the cell at a place (degrees), or None outside the grid."""
-    grid = field.odc.geobox
-    to_grid = Transformer.from_crs("EPSG:4326", str(grid.crs), always_xy=True)
-    column, row = ~grid.affine * to_grid.transform(lon, lat)
-    if not (0 <= row < grid.shape.y and 0 <= column < grid.shape.x):
-        return None
-    return int(row), int(column)
-
-
 def middle_of(field: xr.DataArray, cell: tuple[int, int]) -> tuple[float, float]:
     """(lon, lat) in degrees of the middle of a cell (row, column)."""
     grid = field.odc.geobox

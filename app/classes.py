@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from app.cells import cell_at
 from app.state import LabelClass
+from skysense.analysis.places import cell_at
 from skysense.export import save_classes
 from skysense.view import PALETTE
 

@@ -1,5 +1,6 @@
 """A closer look: which date mattered, what changed, how sure it is, and what a null model shows."""
 
+import operator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class Closer:
 
     def __init__(self, flow: "Flow") -> None:
         self._flow, self._state = flow, flow.state
+        self._wanted: tuple[Any, ...] = ()
         self._state.param.watch(self._draw, ["fields", "top", "doubt", "unsure", "null"])
 
     def reset(self) -> None:
@@ -52,7 +54,7 @@ class Closer:
         self._state.param.update(
             mattered=None, change=None, doubt=None, unsure=False, null="", instead=None
         )
-        for pane in ("mattered", "change", "doubt"):
+        for pane in ("mattered", "change", "doubt", "instead"):
             self._flow.drop(pane, pane)
 
     # -------------------------------------------------------------------------------- what mattered
@@ -167,13 +169,16 @@ class Closer:
         state, layer = self._state, self._state.top
         field = state.fields.get(layer)
         null = state.null if layer in HAS_NULL else ""
-        unsure = state.unsure and state.doubt is not None and layer != "colour"
-        if field is None or not (null or unsure):
-            if state.instead is not None:
-                state.instead = None
-                self._flow.drop("doubt", "doubt")
+        doubt = state.doubt if state.unsure and layer != "colour" else None
+        plain = field is None or (not null and doubt is None)
+        wanted = () if plain else (field, null, doubt)
+        if len(wanted) == len(self._wanted) and all(map(operator.is_, wanted, self._wanted)):
+            return  # it is shown, or being made: another field came
+        self._wanted = wanted
+        state.instead = None  # it was made of what was there before
+        if plain:
+            self._flow.drop("instead", "instead")
             return
-        doubt = state.doubt if unsure else None
 
         def work(job: Job) -> xr.DataArray:
             drawn = self._null(null, layer, job) if null else field
@@ -184,7 +189,7 @@ class Closer:
 
         sentence = f"Asking {NULLS[null]}" if null else "Drawing"
         lane = "encode" if null == "spectral" else "quick"
-        self._flow.run("doubt", "doubt", sentence, work, done, lane=lane)
+        self._flow.run("instead", "instead", sentence, work, done, lane=lane)
 
     def _null(self, null: str, layer: str, job: Job) -> xr.DataArray:
         """The same picture of a null model's features."""

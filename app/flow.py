@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 
 from app.atlas import Banks
-from app.cells import cell_at
 from app.closer import Closer
 from app.comparing import Comparing
 from app.compute import Compute
@@ -27,6 +26,7 @@ from app.searching import Searching
 from app.selecting import Selecting
 from app.state import EMPTY, READY, Choices, State, failed, working
 from app.takehome import TakeHome
+from skysense.analysis.places import cell_at
 from skysense.dates import acquisitions
 from skysense.errors import RegionError, SkySenseError
 from skysense.region import Region

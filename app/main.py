@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from app.places import Place, demos, recipes_in
 from app.routes import PAGES, routes
 from app.state import Choices, State
 from app.wire import (
+    Line,
     forget_page,
     leaving_is_no_error,
     leaving_is_no_news,
@@ -101,7 +101,7 @@ class Site:
             line.post(lambda: flow.state.param.update(notice=why))
         return page.view
 
-    def _kept(self, flow: Flow, line: "Line", token: str) -> Autosave | None:
+    def _kept(self, flow: Flow, line: Line, token: str) -> Autosave | None:
         """Keep the session under its name, or a new one: what could not be opened stays as it is."""
         if self.shelf is None:
             return None
@@ -151,53 +151,6 @@ class Site:
         compute.coordinates(first, features, "PCA", nothing, never)
         compute.clusters(first, features, State.param.groups.default)
         compute.prototypes(first, features, State.param.prototypes.default)
-
-
-class Line:
-    """The way from worker threads to one session's event loop.
-
-    What arrives before the page is loaded and its map drawn waits: Panel drops changes made before
-    the one, and messages to a widget before the other reach nobody. What arrives after the session
-    is gone goes nowhere.
-    """
-
-    def __init__(self, document: Any, loop: IOLoop | None) -> None:
-        self._document, self.loop = document, loop
-        self._missing = {"page", "map"}
-        self._waiting: list[Callable[[], None]] | None = []
-        self._gone = False
-        self._lock = threading.Lock()
-
-    def post(self, call: Callable[[], None]) -> None:
-        """Run `call` on the session's event loop as soon as that makes sense."""
-        with self._lock:
-            if self._gone:
-                return
-            if self._waiting is not None:
-                self._waiting.append(call)
-                return
-        if self.loop is None:
-            self._document.add_next_tick_callback(call)
-        else:  # a callback added from another thread is lost while Panel holds the document
-            self.loop.add_callback(self._next_tick, call)
-
-    def _next_tick(self, call: Callable[[], None]) -> None:
-        if not self._gone:
-            self._document.add_next_tick_callback(call)
-
-    def there(self, part: str) -> None:
-        """The `page` is loaded, or the `map` drawn."""
-        with self._lock:
-            self._missing.discard(part)
-            if self._missing:
-                return
-            waiting, self._waiting = self._waiting or [], None
-        for call in waiting:
-            self.post(call)
-
-    def close(self) -> None:
-        """The session is gone."""
-        self._gone = True
 
 
 def serve(

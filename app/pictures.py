@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import xarray as xr
-
 from app.overlays import Overlays
 from skysense import view
 
@@ -21,11 +19,6 @@ class Picture:
     def url(self, prefix: str) -> str:
         """Address of the picture; the fragment is for the stylesheet of the map."""
         return f"{prefix}/overlay/{self.token}.png" + ("#crisp" if self.crisp else "")
-
-
-def publish(field: xr.DataArray, overlays: Overlays, crisp: bool = True) -> Picture:
-    """Draw a field for the web map and keep it on the server."""
-    return keep(view.overlay(field), overlays, crisp)
 
 
 def keep(drawn: view.Overlay, overlays: Overlays, crisp: bool = True) -> Picture:

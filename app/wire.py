@@ -3,11 +3,15 @@
 import asyncio
 import functools
 import logging
+import threading
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from panel.io import document as panel_document
 from panel.io.state import _state, state
+from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
@@ -75,3 +79,57 @@ def forget_page(document: Any, view: Any) -> None:
         follower = getattr(watcher.fn, "__self__", None)
         if getattr(follower, "self", None) is view:
             state.param.unwatch(watcher)
+
+
+class Line:
+    """The way from worker threads to one session's event loop.
+
+    What arrives before the page is loaded and its map drawn waits: Panel drops changes made before
+    the one, and messages to a widget before the other reach nobody. What arrives after the session
+    is gone goes nowhere.
+    """
+
+    def __init__(self, document: Any, loop: IOLoop | None) -> None:
+        self._document, self.loop = document, loop
+        self._missing = {"page", "map"}
+        self._waiting: list[Callable[[], None]] | None = []
+        self._due: deque[Callable[[], None]] = deque()  # a document keeps what it is given for good
+        self._gone = False
+        self._lock = threading.Lock()
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Run `call` on the session's event loop as soon as that makes sense."""
+        with self._lock:
+            if self._gone:
+                return
+            if self._waiting is not None:
+                self._waiting.append(call)
+                return
+        if self.loop is None:
+            self._next_tick(call)
+        else:  # a callback added from another thread is lost while Panel holds the document
+            self.loop.add_callback(self._next_tick, call)
+
+    def _next_tick(self, call: Callable[[], None]) -> None:
+        if not self._gone:
+            self._due.append(call)
+            self._document.add_next_tick_callback(self._one)
+
+    def _one(self) -> None:
+        if self._due:
+            self._due.popleft()()
+
+    def there(self, part: str) -> None:
+        """The `page` is loaded, or the `map` drawn."""
+        with self._lock:
+            self._missing.discard(part)
+            if self._missing:
+                return
+            waiting, self._waiting = self._waiting or [], None
+        for call in waiting:
+            self.post(call)
+
+    def close(self) -> None:
+        """The session is gone."""
+        self._gone = True
+        self._due.clear()

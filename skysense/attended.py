@@ -13,9 +13,9 @@ from skysense.plan import check_encoder
 from skysense.region import Region
 from skysense.sources.fetch import days_of
 from skysense.streaming import FeatureStore
-from skysense.subsets import SPACING, named_dates
-from skysense.tokens import TokenCache, check_cache
-from skysense.work import Progress, begin, fill
+from skysense.subsets import SPACING, named_dates, read_whole
+from skysense.tokens import TokenCache
+from skysense.work import Progress, fill
 
 
 def attention(
@@ -60,17 +60,16 @@ def attention(
         SourceError: As `embed`.
         Cancelled: As `embed`.
     """
-    check_cache(cache)
     check_encoder(encoder)
     if not isinstance(encoder, SkySenseEncoder):
         raise EncoderError(
             f"{encoder.name} has no attention to show. Use sensitivity(stack, encoder), which "
             "every encoder can answer, or a SkySense encoder."
         )
-    work = begin(stack, encoder, resolution=resolution, region=region, dates=dates,
-                 batch_size=batch_size, memory_gb=memory_gb, progress=progress,
-                 cancel=cancel)  # fmt: skip
-    read = work.read(progress, cancel, hold=True)
+    work, read = read_whole(
+        stack, encoder, cache, lambda _: None, resolution=resolution, region=region, dates=dates,
+        batch_size=batch_size, memory_gb=memory_gb, progress=progress, cancel=cancel,
+    )  # fmt: skip
     names, grid = named_dates(read), work.job.grid
     turn = 0 if cache is None else cache.begin()
 

@@ -86,13 +86,11 @@ def sensitivity(
         Cancelled: As `embed`.
     """
     choice("drop", drop, ("date", "sensor"), EncoderError)
-    check_cache(cache)
-    work = begin(stack, encoder, resolution=resolution, region=region, dates=dates,
-                 batch_size=batch_size, memory_gb=memory_gb, progress=progress,
-                 cancel=cancel)  # fmt: skip
-    _check_drops(work.job.stack, drop)
-    read = work.read(progress, cancel, hold=True)
-    _check_drops(read, drop)
+    work, read = read_whole(
+        stack, encoder, cache, lambda part: _check_drops(part, drop), resolution=resolution,
+        region=region, dates=dates, batch_size=batch_size, memory_gb=memory_gb,
+        progress=progress, cancel=cancel,
+    )  # fmt: skip
     dropped = _dropped(read, drop)
     every = _every(read)
     pairs = [(every, _without(every, sensor, date)) for sensor, date, _ in dropped]
@@ -155,13 +153,10 @@ def uncertainty(
     """
     splits = whole("splits", splits, 1, MOST_SPLITS, EncoderError)
     seed = seed_of(seed, EncoderError)
-    check_cache(cache)
-    work = begin(stack, encoder, resolution=resolution, region=region, dates=dates,
-                 batch_size=batch_size, memory_gb=memory_gb, progress=progress,
-                 cancel=cancel)  # fmt: skip
-    _check_halves(work.job.stack)
-    read = work.read(progress, cancel, hold=True)
-    _check_halves(read)
+    work, read = read_whole(
+        stack, encoder, cache, _check_halves, resolution=resolution, region=region, dates=dates,
+        batch_size=batch_size, memory_gb=memory_gb, progress=progress, cancel=cancel,
+    )  # fmt: skip
     rng = np.random.default_rng(seed)
     pairs = [_halves(read, rng) for _ in range(splits)]
     found, attrs = _distances(work, read, pairs, progress, cancel, cache)
@@ -216,17 +211,33 @@ def change_control(
         Cancelled: As `embed`.
     """
     seed = seed_of(seed, EncoderError)
-    check_cache(cache)
-    work = begin(stack, encoder, resolution=resolution, region=region, dates=dates,
-                 batch_size=batch_size, memory_gb=memory_gb, progress=progress,
-                 cancel=cancel)  # fmt: skip
-    _check_halves(work.job.stack)
-    read = work.read(progress, cancel, hold=True)
-    _check_halves(read)
+    work, read = read_whole(
+        stack, encoder, cache, _check_halves, resolution=resolution, region=region, dates=dates,
+        batch_size=batch_size, memory_gb=memory_gb, progress=progress, cancel=cancel,
+    )  # fmt: skip
     pair = _halves(read, np.random.default_rng(seed))
     found, attrs = _distances(work, read, [pair], progress, cancel, cache)
     attrs |= {"long_name": "change between halves of one period (control)", "seed": seed}
     return _field(found, found.values[0], attrs)
+
+
+def read_whole(
+    stack: xr.DataTree,
+    encoder: Encoder,
+    cache: TokenCache | None,
+    check: Callable[[xr.DataTree], None],
+    *,
+    progress: Progress | None,
+    cancel: threading.Event | None,
+    **options: Any,
+) -> tuple[Work, xr.DataTree]:
+    """What `embed` would do, and its stack in memory; `check` sees it before and after reading."""
+    check_cache(cache)
+    work = begin(stack, encoder, progress=progress, cancel=cancel, **options)
+    check(work.job.stack)
+    read = work.read(progress, cancel, hold=True)
+    check(read)  # reading may have cost a date
+    return work, read
 
 
 def _distances(

@@ -29,7 +29,7 @@ class Header:
             options=self._place_options(),
             value=state.place.key if state.place else None,
             size="small",
-            width=190,
+            width=175,
             margin=(0, 6),
         )
         add = pmui.Button(
@@ -46,7 +46,7 @@ class Header:
             description="",
             options={title: name for name, title in flow.compute.encoders.items()},
             size="small",
-            width=215,
+            width=205,
             margin=(0, 6),
         )
         self._resolution = pmui.Select.from_param(
@@ -86,8 +86,12 @@ class Header:
         title = pmui.Typography(
             "SkySense Explorer",
             variant="h6",
-            margin=(0, 18, 0, 0),
-            sx={"whiteSpace": "nowrap", "@media (max-width: 1100px)": {"display": "none"}},
+            margin=0,
+            sx={
+                "whiteSpace": "nowrap",
+                "marginRight": "18px",
+                "@media (max-width: 1100px)": {"display": "none"},
+            },
         )
         self.bar = pmui.Row(
             title,

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from app.cells import cell_at
 from app.flow import Flow
 from app.theme import rem
 from app.words import block, degrees, safe
+from skysense.analysis.places import cell_at
 
 
 class Inspector:

@@ -197,9 +197,9 @@ class Legend:
         field = state.fields.get(layer)
         if field is None or status.kind == "failed":
             return status_markup(status, _WAITING.get(layer, "")) or "…"
-        asked = state.status("doubt")
-        if asked.kind in ("working", "failed"):
-            return status_markup(asked, "")
+        for asked in (state.status("doubt"), state.status("instead")):
+            if asked.kind in ("working", "failed"):
+                return status_markup(asked, "")
         sure = '<span class="quiet">opaque: sure, faint: not</span>' if state.fade else ""
         if state.instead is not None:
             return _line(self._instead(state.instead))

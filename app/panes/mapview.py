@@ -14,7 +14,7 @@ from app.drawings import LIKE, UNLIKE, collection, marks_of, point
 from app.flow import Flow
 from app.leaflet import LocalLeaflet, detach, widgets_in
 from app.overlays import Overlays
-from app.pictures import Picture, keep, publish
+from app.pictures import Picture, keep
 from app.state import DRAWING_PLACE, State
 from app.theme import ACCENT, MAP_CSS
 from skysense import view
@@ -200,12 +200,9 @@ class MapView:
             "colour",
             "map",
             "Drawing the image",
-            lambda _: keep(
-                self.flow.compute.picture(place, sensor, number),
-                self._web.overlays,
-                crisp=sensor != "hr",  # centimetres look better smooth, ten metres honest
-            ),
-            lambda picture: self._fill("colour", picture, 1.0),
+            lambda _: self.flow.compute.picture(place, sensor, number),
+            # centimetres look better smooth, ten metres honest
+            lambda drawn: self._fill("colour", drawn, 1.0, crisp=sensor != "hr"),
         )
 
     def _show_top(self, *_: param.parameterized.Event) -> None:
@@ -221,8 +218,8 @@ class MapView:
             "top",
             "top",
             "Drawing",
-            lambda _: publish(field, self._web.overlays),
-            lambda picture: self._fill("top", picture, self.state.opacity),
+            lambda _: view.overlay(field),
+            lambda drawn: self._fill("top", drawn, self.state.opacity),
         )
 
     def _show_opacity(self, *_: param.parameterized.Event) -> None:
@@ -236,7 +233,7 @@ class MapView:
             return
         rest = view.mask(~state.selection, state.features)
         rest = rest.where(rest > 0).assign_attrs(rest.attrs)  # a veil over what is not selected
-        self._fill("selection", publish(rest, self._web.overlays), 0.75)
+        self._fill("selection", view.overlay(rest), 0.75)
 
     def _show_points(self, *_: param.parameterized.Event) -> None:
         state = self.state
@@ -263,7 +260,8 @@ class MapView:
         # assigning a dict would make another widget and leave this one behind
         self.widget.default_style.cursor = _CURSOR[mode]
 
-    def _fill(self, slot: str, picture: Picture, opacity: float) -> None:
+    def _fill(self, slot: str, drawn: view.Overlay, opacity: float, crisp: bool = True) -> None:
+        picture = keep(drawn, self._web.overlays, crisp)
         self._filled.add(slot)
         self._kept.append(picture)
         while len(self._kept) > KEPT:  # the browser may still be fetching the one before

@@ -14,7 +14,6 @@ from bokeh.events import RangesUpdate, SelectionGeometry, Tap
 from bokeh.models import BoxSelectTool, ColumnDataSource, LassoSelectTool, Range1d
 from bokeh.plotting import figure
 
-from app.cells import cell_at
 from app.flow import Flow
 from app.jobs import Job
 from app.panes.layers import legend_markup
@@ -22,6 +21,7 @@ from app.panes.plots import changes_plot, type_size
 from app.state import COMBINE, LAYERS
 from app.theme import INK, LARGER, LINE, SEGMENTS, rem
 from app.words import block, safe, status_markup, tip
+from skysense.analysis.places import cell_at
 from skysense.view.cloud import BINS, MOST_BINS, Bounds, binned, points_of
 from skysense.view.words import title
 

@@ -115,6 +115,33 @@ def test_every_null_model_has_a_picture_of_every_layer_it_is_for(encoded, layer,
         assert drawn.attrs["shuffled"]
 
 
+def test_a_null_model_that_is_let_go_of_before_it_answers_is_never_shown(encoded):
+    encoded.flow.closer.set_null("spectral")
+    encoded.flow.closer.set_null("")
+    encoded.settle()
+    assert encoded.state.top_field is encoded.state.fields["features"]
+
+
+def test_no_null_picture_of_another_layer_is_shown_meanwhile(encoded):
+    encoded.flow.show_layer("groups")
+    encoded.settle()
+    encoded.flow.closer.set_null("shuffled")
+    encoded.settle()
+    assert encoded.state.instead is not None
+    encoded.flow.show_layer("features")
+    assert encoded.state.top_field is encoded.state.fields["features"]
+    encoded.settle()
+    assert encoded.state.top_field.attrs["shuffled"]
+
+
+def test_a_null_picture_is_not_made_again_when_another_layer_comes(encoded):
+    encoded.flow.closer.set_null("shuffled")
+    encoded.settle()
+    shown = encoded.state.top_field
+    encoded.state.set_field("mattered", encoded.state.fields["features"])
+    assert encoded.state.top_field is shown
+
+
 def test_other_features_forget_what_was_found_about_these(asked):
     asked.open(1)
     state = asked.state

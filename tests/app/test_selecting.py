@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from app.cells import cell_at, middle_of
+from app.cells import middle_of
 from app.keys import WORDS, Keys, fade, let_go, listen
 from app.panes.scatter import Scatter
 from app.selecting import combined
 from app.state import COMBINE, DRAWING_PLACE
+from skysense.analysis.places import cell_at
 from skysense.dates import Dates
 
 MASKS = hnp.arrays(bool, (4, 5))
