@@ -183,7 +183,8 @@ class Banks:
         state = self._state
         if state.made_with is None or state.features is None:
             return
-        self._kept.setdefault(_key(state.made_with, state.features), bank)
+        if not state.made_with.part:  # what was fitted on a part is for that part only
+            self._kept.setdefault(_key(state.made_with, state.features), bank)
         if state.prototypes != bank.sizes["prototype"] <= 64:
             state.prototypes = bank.sizes["prototype"]
         digest = analysis.bank_digest(bank)

@@ -74,7 +74,7 @@ class Compute:
     """Official SkySense weights, if there are any; they add the encoder `skysense-v1`."""
     worker: Worker = field(default_factory=Worker)
     """The process that holds the encoders; it starts when it is first needed."""
-    _partial: dict[Choices, encoding.Partial] = field(default_factory=dict)
+    _partial: dict[Choices, encoding.Partial] = field(default_factory=dict, init=False)
 
     @property
     def encoders(self) -> dict[str, str]:

@@ -60,7 +60,12 @@ def watched(page: Page) -> Page:
             page.outside.append(route.request.url)
             route.abort()
 
+    def join(socket):
+        if not socket.url.startswith("ws://127.0.0.1:"):
+            page.outside.append(socket.url)
+
     page.route("**/*", gate)
+    page.on("websocket", join)
     page.on(
         "console",
         lambda message: page.complaints.append(message.text) if message.type == "error" else None,

@@ -1,11 +1,16 @@
-"""`sky.explore(region)` in a real JupyterLab: the whole page in a cell, without the internet."""
+"""In a real JupyterLab, without the internet: layers on a map, and the whole page, in a cell."""
 
 import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,11 +18,10 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("nbformat", reason="nbformat is not installed")
 import nbformat
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from tests.app.browsing import SLOW, watched
-from tests.app.chromium import CHROMIUM, FLAGS, IN_CHROMIUM
-from tests.test_lab import free_port, wait_until_up
+from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +32,21 @@ pytestmark = [
     ),
 ]
 
-CELL = """
+MAP = """
+import ipyleaflet
+import skysense as sky
+
+stack, truth = sky.synthetic.scene(size=160, sensors=("s2",))
+layer = sky.view.overlay(truth)
+(south, west), (north, east) = layer.bounds
+ipyleaflet.Map(
+    center=((south + north) / 2, (west + east) / 2),
+    zoom=16,
+    layers=[ipyleaflet.ImageOverlay(url=layer.url, bounds=layer.bounds)],
+)
+"""
+
+EXPLORE = """
 import skysense as sky
 
 region = sky.Region.around(3.0239, 50.8160, 320, ("2023-01-01", "2023-12-31"), "Near Kortrijk")
@@ -36,16 +54,36 @@ sky.explore(region, source="synthetic", encoder="spectral")
 """
 
 
-@pytest.fixture
-def lab(tmp_path):
-    """Address of a JupyterLab of our own, with a token, whose root and settings are in tmp_path."""
-    root = tmp_path / "root"
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_up(url, process, seconds=60):
+    for _ in range(seconds * 4):
+        assert process.poll() is None, "JupyterLab ended before it answered"
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.25)
+        else:
+            return
+    pytest.fail(f"JupyterLab did not answer within {seconds} s")
+
+
+@contextmanager
+def lab(folder, cell):
+    """Address of a notebook of one cell in a JupyterLab whose root, settings and runtime are in
+    `folder`."""
+    root = folder / "root"
     root.mkdir()
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip())])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, root / "explore.ipynb")
-    settings = tmp_path / "settings/@jupyterlab/apputils-extension"
+    nbformat.write(notebook, root / "one.ipynb")
+    settings = folder / "settings/@jupyterlab/apputils-extension"
     settings.mkdir(parents=True)
+    # the question about news is itself a request to the internet
     (settings / "notification.jupyterlab-settings").write_text(
         json.dumps({"fetchNews": "false", "checkForUpdates": False})
     )
@@ -54,20 +92,21 @@ def lab(tmp_path):
         [
             *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
             f"--ServerApp.port={port}",
+            "--ServerApp.port_retries=0",
             "--ServerApp.ip=127.0.0.1",
             "--IdentityProvider.token=secret",
             f"--ServerApp.root_dir={root}",
-            f"--LabApp.user_settings_dir={tmp_path / 'settings'}",
-            f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}",
+            f"--LabApp.user_settings_dir={folder / 'settings'}",
+            f"--LabApp.workspaces_dir={folder / 'workspaces'}",
             "--LabApp.extension_manager=readonly",
         ],
         cwd=root,
         env={
             **{k: v for k, v in os.environ.items() if k != "MPLBACKEND"},
             "PYTHONPATH": str(ROOT),
-            "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-            "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
-            "IPYTHONDIR": str(tmp_path / "ipython"),
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "IPYTHONDIR": str(folder / "ipython"),
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -75,20 +114,46 @@ def lab(tmp_path):
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_up(f"{url}/api", process)
-        yield f"{url}/lab/tree/explore.ipynb?reset&token=secret"
+        yield f"{url}/lab/tree/one.ipynb?reset&token=secret"
     finally:
         process.terminate()  # it ends its kernels, and they their pages
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
 
 
-def test_the_whole_page_works_in_a_cell(lab, tmp_path):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = watched(browser.new_context(viewport={"width": 1366, "height": 900}).new_page())
-        page.goto(lab)
-        page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=SLOW)
-        page.locator(".jp-CodeCell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
+@pytest.fixture
+def page(chromium):
+    page = watched(chromium.new_context(viewport={"width": 1366, "height": 900}).new_page())
+    yield page
+    page.context.close()
+
+
+def run_the_cell(page, url):
+    page.goto(url)
+    # what is run before the kernel answers is lost, and only the status bar says when it does
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=SLOW)
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+
+
+def test_a_map_with_a_layer_of_ours_appears_in_lab_without_the_internet(page, tmp_path):
+    with lab(tmp_path, MAP) as url:
+        run_the_cell(page, url)
+        image = page.locator("img.leaflet-image-layer")
+        image.wait_for(timeout=SLOW)
+        page.wait_for_function(
+            "() => document.querySelector('img.leaflet-image-layer').naturalWidth > 0"
+        )
+        assert image.bounding_box()["width"] > 20
+        assert page.outside == []
+
+
+def test_the_whole_page_works_in_a_cell(page, tmp_path):
+    with lab(tmp_path, EXPLORE) as url:
+        run_the_cell(page, url)
         screen = page.frame_locator(".jp-OutputArea iframe")
         screen.locator('img.leaflet-image-layer[src*="/overlay/"]').first.wait_for(timeout=2 * SLOW)
         frame = page.locator(".jp-OutputArea iframe")
@@ -101,4 +166,3 @@ def test_the_whole_page_works_in_a_cell(lab, tmp_path):
         expect(screen.get_by_text(re.compile(r"cells; lasso some"))).to_be_visible(timeout=2 * SLOW)
         page.screenshot(path=tmp_path / "lab.png")
         assert page.outside == []
-        browser.close()
