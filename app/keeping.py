@@ -23,6 +23,7 @@ from skysense.session import (
     SessionPlace,
     SessionView,
 )
+from skysense.sources import CATALOGUES
 from skysense.stack import sensors_of
 
 if TYPE_CHECKING:
@@ -212,6 +213,15 @@ class Keeping:
         )  # fmt: skip
         if place is not None:
             flow.open_place(place)
+        elif link.region is not None and link.source in CATALOGUES:
+            first = state.places[0] if state.places else None
+            flow.add_region(link.region, link.source, shown=False)
+            if first is not None:
+                flow.open_place(first)
+            state.notice = (
+                f"The link is to a place in the catalogue {link.source}, which is on the internet and "
+                f"is asked only once you choose “{state.places[-1].name}” in the list of places."
+            )
         elif link.region is not None:
             flow.add_region(link.region, link.source)
         elif state.places:

@@ -125,6 +125,16 @@ def test_a_link_opens_its_place_with_its_choices(visit):
     assert visit.state.dates == Dates(s2=6)
 
 
+def test_a_link_to_a_catalogue_asks_nobody_before_its_place_is_chosen(visit):
+    offered = visit.state.places
+    link = "lon=3.02&lat=50.82&size=320&time=2023&source=earth-search&layer=groups"
+    visit.flow.keep.follow(shared(link))
+    visit.settle()
+    assert visit.state.place == offered[0]
+    assert visit.state.places[-1].source == "earth-search"
+    assert visit.state.places[-1].name in visit.state.notice
+
+
 def test_a_link_to_a_place_on_offer_opens_that_place(visit):
     visit.flow.keep.follow(shared("place=Small+2&layer=prototypes"))
     visit.settle()
