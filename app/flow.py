@@ -285,9 +285,11 @@ class Flow:
         state = self.state
         if choices.place != state.place:
             return
+        drawn = state.fields.get("features")  # of the run that ends: it stays till there is better
+        stays = drawn is not None and "unfinished" in drawn.attrs
         state.param.update(
-            features=features, made_with=choices, selection=None, fields={}, coordinates=None,
-            bank=None, cost="",
+            features=features, made_with=choices, selection=None, coordinates=None, bank=None, cost="",
+            fields={"features": drawn} if stays and drawn.shape[-2:] == features.shape[-2:] else {},
         )  # fmt: skip
         self.closer.reset()
         state.set_status("encode", READY)

@@ -7,7 +7,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from app.state import Status
+from app.state import State, Status
 from app.theme import TEXT_CSS
 
 MOST_NUMBERED = 8
@@ -21,6 +21,13 @@ MOST_NAMED = 5
 def safe(text: object) -> str:
     """Text that cannot be markup, whatever was in a file, an address or a form."""
     return html.escape(str(text), quote=True)
+
+
+def press_encode(state: State, what: str) -> str:
+    """What to do so that there will be something: nothing but wait, if the place is being encoded."""
+    if state.status("encode").kind == "working":
+        return f"{what} once the place is encoded."
+    return f"{what} once you press Encode."
 
 
 def block(markup: str = "", **params: Any) -> pn.pane.HTML:

@@ -9,7 +9,14 @@ import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 from bokeh.events import SelectionGeometry, Tap
-from bokeh.models import BoxAnnotation, BoxSelectTool, ColumnDataSource, HoverTool, Range1d
+from bokeh.models import (
+    BoxAnnotation,
+    BoxSelectTool,
+    ColumnDataSource,
+    DatetimeTickFormatter,
+    HoverTool,
+    Range1d,
+)
 from bokeh.plotting import figure
 
 from app.flow import Flow
@@ -115,6 +122,7 @@ class DateRail:
         plot.yaxis.axis_line_color = plot.yaxis.major_tick_line_color = None
         plot.axis.major_label_text_color = QUIET
         plot.axis.major_label_text_font_size = type_size(11, self.state.large)
+        plot.xaxis.formatter = DatetimeTickFormatter(days="%d %b %Y", months="%b %Y", years="%Y")
         plot.xaxis.axis_line_color, plot.xaxis.minor_tick_line_color = LINE, None
         plot.scatter(
             "x", "y", source=self._now, marker="square", size=20, fill_color=None,

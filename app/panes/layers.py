@@ -9,13 +9,10 @@ from app.closer import NULLS
 from app.flow import Flow
 from app.state import DRAWING_PLACE, LAYERS, MODES, ON_DEMAND
 from app.theme import SEGMENTS, rem
-from app.words import block, flag, safe, status_markup, swatches, tip
+from app.words import block, flag, press_encode, safe, status_markup, swatches, tip
 from skysense import view
 
 _WAITING = {
-    "features": "Press Encode to see the features.",
-    "prototypes": "Press Encode to see prototypes.",
-    "groups": "Press Encode to see clusters.",
     "classes": "Choose the mode Label and click a few places of two classes.",
     "similarity": "Click a place on the map to see what is like it.",
     "change": "Compare two periods in the tab Time.",
@@ -196,7 +193,8 @@ class Legend:
         status = state.status(_PANE_OF.get(layer, layer))
         field = state.fields.get(layer)
         if field is None or status.kind == "failed":
-            return status_markup(status, _WAITING.get(layer, "")) or "…"
+            waiting = _WAITING.get(layer) or press_encode(state, f"{LAYERS[layer]} are drawn")
+            return status_markup(status, waiting) or "…"
         for asked in (state.status("doubt"), state.status("instead")):
             if asked.kind in ("working", "failed"):
                 return status_markup(asked, "")

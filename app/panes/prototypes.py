@@ -12,8 +12,9 @@ from app.flow import Flow
 from app.panes.atlasrows import AtlasRows
 from app.panes.mapview import Web
 from app.panes.rows import Rows
+from app.state import LAYERS
 from app.theme import SEGMENTS
-from app.words import block, safe, status_markup, tip
+from app.words import block, press_encode, safe, status_markup, tip
 from skysense import analysis, view
 
 KEPT = 4
@@ -177,7 +178,7 @@ class Prototypes:
         layer = self._which.value
         state = self.state
         self._say.object = status_markup(
-            state.status(layer), "Press Encode; prototypes are fitted on the features."
+            state.status(layer), press_encode(state, f"{LAYERS[layer]} are found")
         ) or (self._waiting() if layer == "prototypes" else "")
         if layer == "prototypes":
             said = [self.flow.banks.sentence(), self.flow.banks.apart()]

@@ -20,7 +20,7 @@ from app.panes.layers import legend_markup
 from app.panes.plots import changes_plot, type_size
 from app.state import COMBINE, LAYERS
 from app.theme import INK, LARGER, LINE, SEGMENTS, rem
-from app.words import block, safe, status_markup, tip
+from app.words import block, press_encode, safe, status_markup, tip
 from skysense.analysis.places import cell_at
 from skysense.view.cloud import BINS, MOST_BINS, Bounds, binned, points_of
 from skysense.view.words import title
@@ -304,9 +304,8 @@ class Scatter:
     def _show(self, *_: Any) -> None:
         state, status = self.state, self.state.status("scatter")
         busy = status.kind == "working"
-        say = (
-            "" if busy else status_markup(status, "Press Encode; every cell becomes a point here.")
-        )
+        waiting = press_encode(state, "Every cell becomes a point here")
+        say = "" if busy else status_markup(status, waiting)
         drawing = state.status("points")
         if drawing.kind == "failed":
             say = status_markup(drawing, "")

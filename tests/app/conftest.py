@@ -1,4 +1,5 @@
 import queue
+from pathlib import Path
 
 import pytest
 
@@ -76,9 +77,20 @@ def encoded(visit):
     return visit.open().encode()
 
 
+@pytest.fixture(scope="session")
+def small():
+    """Address of the dashboard with one small place and our recipes, under a URL prefix."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from tests.app.browsing import served
+
+    here = Path(__file__).parent
+    with served(str(here / "serve_small.py"), "/tools/sky", str(here.parent / "recipes")) as server:
+        yield server.address()
+
+
 @pytest.fixture(scope="module")
 def chromium():
-    """A Chromium for the tests of one file."""
+    """A Chromium for the tests of one file; longer, its event loop would be in the way of others."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

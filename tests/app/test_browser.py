@@ -23,24 +23,10 @@ pytestmark = IN_CHROMIUM
 
 
 @pytest.fixture(scope="module")
-def servers():
-    """The dashboard as `make app` serves it, and one with a small place under a URL prefix."""
-    small = str(ROOT / "tests" / "app" / "serve_small.py")
-    with (
-        served("-m", "app", "--port", "0", "--recipes", str(RECIPES)) as demo,
-        served(small, "/tools/sky") as small,
-    ):
-        yield {"demo": demo, "small": small}
-
-
-@pytest.fixture
-def demo(servers):
-    return servers["demo"].address()
-
-
-@pytest.fixture
-def small(servers):
-    return servers["small"].address()
+def demo():
+    """Address of the dashboard as `make app` serves it, with recipes."""
+    with served("-m", "app", "--port", "0", "--recipes", str(RECIPES)) as server:
+        yield server.address()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import SLOW, Visitor, served, watched
+from tests.app.browsing import SLOW, Visitor, watched
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
@@ -18,19 +18,12 @@ EVIL = "<img src=x onerror=\"document.title='owned'\">"
 pytestmark = IN_CHROMIUM
 
 
-@pytest.fixture(scope="module")
-def server():
-    small = str(ROOT / "tests" / "app" / "serve_small.py")
-    with served(small, "/tools/sky", str(ROOT / "tests" / "recipes")) as running:
-        yield running.address()
-
-
 @pytest.fixture
-def visitor(server, chromium):
+def visitor(small, chromium):
     context = chromium.new_context(viewport={"width": 1366, "height": 768}, accept_downloads=True)
     page = watched(context.new_page())
     page.set_default_timeout(SLOW)
-    yield Visitor(page, server).arrive()
+    yield Visitor(page, small).arrive()
     assert page.title() == "SkySense Explorer"
     assert page.outside == []
     assert page.complaints == []

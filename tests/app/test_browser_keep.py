@@ -28,19 +28,13 @@ def page(chromium):
     context.close()
 
 
-@pytest.fixture(scope="module")
-def server():
-    with served(SMALL, "/tools/sky") as running:
-        yield running.address()
-
-
 def keep(visitor, title):
     visitor.press("Keep")
     visitor.page.get_by_role("menuitem", name=re.compile(re.escape(title))).click()
 
 
-def test_a_session_is_downloaded_and_opened_again(page, server, tmp_path):
-    visitor = Visitor(page, server).arrive()
+def test_a_session_is_downloaded_and_opened_again(page, small, tmp_path):
+    visitor = Visitor(page, small).arrive()
     keep(visitor, "Save session")
     with page.expect_download() as waiting:
         page.locator("a.download").click()
@@ -56,22 +50,22 @@ def test_a_session_is_downloaded_and_opened_again(page, server, tmp_path):
     )
 
 
-def test_a_link_shows_the_same_place_and_layer(page, server):
-    visitor = Visitor(page, server).arrive()
+def test_a_link_shows_the_same_place_and_layer(page, small):
+    visitor = Visitor(page, small).arrive()
     visitor.press("Clusters")
     keep(visitor, "Copy link")
     area = page.get_by_label("Text to copy")
     area.wait_for()
     link = area.input_value()
-    assert link.startswith(server + "?")
+    assert link.startswith(small + "?")
     Visitor(page, link).arrive()
     expect(page.get_by_role("button", name="Clusters", exact=True).first).to_have_attribute(
         "aria-pressed", "true", timeout=SLOW
     )
 
 
-def test_a_hostile_link_gives_a_sentence(page, server):
-    visitor = Visitor(page, f"{server}?layer=<script>document.title='owned'</script>").arrive()
+def test_a_hostile_link_gives_a_sentence(page, small):
+    visitor = Visitor(page, f"{small}?layer=<script>document.title='owned'</script>").arrive()
     visitor.reads("cannot be followed")
 
 

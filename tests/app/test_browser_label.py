@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import SLOW, Visitor, served, watched
+from tests.app.browsing import SLOW, Visitor, watched
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
@@ -16,16 +16,10 @@ ROOT = Path(__file__).parents[2]
 pytestmark = IN_CHROMIUM
 
 
-@pytest.fixture(scope="module")
-def address():
-    with served(str(ROOT / "tests" / "app" / "serve_small.py"), "") as server:
-        yield server.address()
-
-
 @pytest.fixture
-def visitor(chromium, address):
+def visitor(chromium, small):
     context = chromium.new_context(viewport={"width": 1366, "height": 768})
-    made = Visitor(watched(context.new_page()), address).arrive()
+    made = Visitor(watched(context.new_page()), small).arrive()
     yield made
     assert made.page.outside == []
     assert made.page.complaints == []

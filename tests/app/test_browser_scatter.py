@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import SLOW, Visitor, served, watched
+from tests.app.browsing import SLOW, Visitor, watched
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
@@ -41,12 +41,6 @@ FOCUSED = """() => {
 SIZE = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
 
 pytestmark = IN_CHROMIUM
-
-
-@pytest.fixture(scope="module")
-def small():
-    with served(str(ROOT / "tests" / "app" / "serve_small.py"), "") as server:
-        yield server.address()
 
 
 @pytest.fixture
