@@ -7,6 +7,7 @@ import xarray as xr
 
 from app.state import Example, State, failed
 from skysense import analysis, view
+from skysense.analysis.places import cell_at
 
 if TYPE_CHECKING:
     from app.flow import Flow
@@ -34,14 +35,23 @@ class Searching:
     def click(self, lon: float, lat: float) -> None:
         """A place that was clicked: one more example, or, outside the panel, the only one."""
         state = self.state
+        others = [each for each in state.examples if not self._same_cell(each, lon, lat)]
         if not state.searching:
             state.examples = [Example(lon, lat)]
-        elif len(state.examples) >= MOST_EXAMPLES:
+        elif len(others) >= MOST_EXAMPLES:
             state.set_status("similarity", failed(f"{MOST_EXAMPLES} examples are enough."))
             return
         else:
-            state.examples = [*state.examples, Example(lon, lat, state.like)]
+            state.examples = [*others, Example(lon, lat, state.like)]
         self.find()
+
+    def _same_cell(self, example: Example, lon: float, lat: float) -> bool:
+        """Whether an example and a place are one cell: a second click changes what it stands for."""
+        features = self.state.features
+        if features is None:
+            return False
+        cell = cell_at(features, lon, lat)
+        return cell is not None and cell == cell_at(features, example.lon, example.lat)
 
     def take_away(self, number: int) -> None:
         """Forget an example."""

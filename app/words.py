@@ -78,9 +78,9 @@ def swatches(entries: Sequence[tuple[str, str]]) -> str:
     return f'{names[0]}<span class="strip">{"".join(squares)}</span>{names[-1]}{named}'
 
 
-def flag(text: str) -> str:
-    """A word that must not be overlooked."""
-    return f'<span class="flag">{safe(text)}</span>'
+def flag(text: str, more: str = "") -> str:
+    """A word that must not be overlooked, and what the mouse brings up."""
+    return f'<span class="flag" title="{safe(more or text)}">{safe(text)}</span>'
 
 
 def degrees(lon: float, lat: float) -> str:

@@ -11,6 +11,7 @@ from app.flow import Flow
 from app.panes.mapview import Web
 from app.panes.rows import Rows
 from app.panes.sidebyside import SideBySide
+from app.places import SYNTHETIC
 from app.state import EMPTY
 from app.theme import rem
 from app.words import block, flag, safe, status_markup
@@ -27,6 +28,7 @@ class Compare:
     def __init__(self, flow: Flow, web: Web) -> None:
         self.flow, self.state = flow, flow.state
         self._side = SideBySide(flow, web)
+        self._suggested: list[str] = []
         self._places = pmui.MultiChoice(
             label="Places", options=[], sizing_mode="stretch_width",
             margin=(14, 8, 4, 8),
@@ -93,11 +95,21 @@ class Compare:
     def _offer(self, *_: Any) -> None:
         names = list(self.flow.made.encoded())
         kept = [name for name in self._places.value if name in names]
-        kept = kept if len(kept) > 1 else names[:2]
+        if len(kept) < 2 or kept == self._suggested:
+            kept = self._suggested = self._suggestion(names)
         self._places.param.update(options=names, value=kept)
         self._go.disabled = self._look.disabled = len(names) < 2
         if self.state.status("compare").kind == "failed":
             self.state.set_status("compare", EMPTY)
+
+    def _suggestion(self, names: list[str]) -> list[str]:
+        """The place that is shown and the one opened last before it; real ones if there are."""
+        here = self.state.place
+        made_up = {each.place.name for each in self.state.opened if each.place.source == SYNTHETIC}
+        real = [name for name in names if name not in made_up]
+        names = real if len(real) > 1 else names
+        others = [name for name in names if here is None or name != here.name]
+        return [*others[-1:], here.name] if here is not None and here.name in names else others[-2:]
 
     def _chosen(self) -> tuple[str, ...]:
         return self.state.pair or tuple(self._places.value)

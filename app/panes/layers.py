@@ -206,7 +206,7 @@ class Legend:
     def _instead(self, drawn: Any) -> str:
         """The legend of what is drawn instead of the layer on top."""
         null, basis = self.state.null, self.state.basis_of
-        said = flag(f"NULL: {NULLS[null]}") if null else ""
+        said = flag(f"NULL: {null}", NULLS[null]) if null else ""
         return said + legend_markup(drawn, "" if null else basis)
 
     def _shown_date(self) -> str:
