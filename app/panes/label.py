@@ -243,7 +243,8 @@ class Label:
 def score_markup(score: Any) -> str:
     """A spatial score in words: the numbers first, then what they rest on."""
     (iou, low, high), (right, least, most) = score.interval("miou"), score.interval("accuracy")
-    worst = min(score.recall, key=score.recall.get)
+    found = sorted(score.recall.items(), key=lambda each: -each[1])
+    each = ", ".join(f"{safe(name)} {share:.0%}" for name, share in found)
     few = ""
     if score.few:
         few = ('<br><span class="flag">few blocks</span> Read it as a hint, and mark places '
@@ -254,8 +255,8 @@ def score_markup(score: Any) -> str:
         f"<b>Accuracy {right:.0%}</b> ({least:.0%} to {most:.0%}), <b>mean IoU {iou:.2f}</b> "
         f"({low:.2f} to {high:.2f})<br>"
         f'<span class="quiet">on blocks of {score.block:g} m held out: {score.tested:,} labelled '
-        f"cells in {score.blocks} blocks, {len(score.miou)} splits. Weakest: {safe(worst)}, "
-        f"{score.recall[worst]:.0%} found.</span>{few}"
+        f"cells in {score.blocks} blocks, {len(score.miou)} splits.</span><br>"
+        f"Found again: {each}.{few}"
     )
 
 

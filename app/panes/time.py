@@ -17,6 +17,7 @@ from app.state import EMPTY
 from app.theme import INK, SEGMENTS
 from app.words import block, safe, status_markup, tip
 from skysense import analysis, view
+from skysense.analysis.places import cell_at
 from skysense.view.hues import SENSOR
 
 _MATTERED = (
@@ -51,6 +52,12 @@ class Time:
             ),
             margin=(0, 4),
         )  # fmt: skip
+        self._where = pmui.RadioButtonGroup(
+            options={"Whole place": "place", "Clicked cell": "cell"}, value="place", size="small",
+            sx=SEGMENTS, margin=(0, 8), visible=False,
+            description="Means over the place, or what mattered to the cell that was clicked.",
+        )  # fmt: skip
+        self._where.param.watch(self._show_mattered, "value")
         self._days = [_picker(label) for label in ("From", "to", "From", "to")]
         self._say_change = block(sizing_mode="stretch_width", margin=(2, 8))
         compare = pmui.Button(
@@ -79,7 +86,7 @@ class Time:
         )  # fmt: skip
         self._parts = {
             "mattered": pn.Column(
-                leave, self._say, pn.Column(self._rows, sizing_mode="stretch_both", scroll="y-auto",
+                pn.Row(leave, self._where, margin=0), self._say, pn.Column(self._rows, sizing_mode="stretch_both", scroll="y-auto",
                                             margin=0),
                 sizing_mode="stretch_both", margin=0,
             ),
@@ -102,7 +109,7 @@ class Time:
         watch = self.state.param.watch
         watch(self._offer, ["rail"])
         watch(self._show, ["statuses", "features", "mattered", "change"])
-        watch(self._show_mattered, ["mattered"])
+        watch(self._show_mattered, ["mattered", "here"])
         watch(self._show_change, ["change"])
         watch(self._show_least, ["least_change"])
         self._offer()
@@ -117,11 +124,15 @@ class Time:
     # -------------------------------------------------------------------------------- what mattered
 
     def _show_mattered(self, *_: Any) -> None:
-        found = self.state.mattered
+        found, here = self.state.mattered, self.state.here
+        cell = None if found is None or here is None else cell_at(found, *here)
+        self._where.visible = cell is not None
         if found is None:
             self._rows.rows, self._order, self._picked = [], [], None
             return
         means = analysis.mean_sensitivity(found)
+        if cell is not None and self._where.value == "cell":
+            means = means.copy(data=found.values[:, cell[0], cell[1]])
         values = np.nan_to_num(means.values)
         self._order = [int(number) for number in np.argsort(-values, kind="stable")]
         widest = max(float(values.max()), 1e-9)

@@ -45,6 +45,17 @@ def test_a_row_of_what_mattered_shows_where_it_did(asked):
     assert pane._rows.rows[0]["active"]
 
 
+def test_the_rows_of_a_clicked_cell_are_what_mattered_there(asked):
+    pane, found = Time(asked.flow), asked.state.mattered
+    asked.state.here = middle_of(found, 2, 3)
+    pane._where.value = "cell"
+    there = found.values[:, 2, 3]
+    assert pane._rows.rows[0]["name"] == str(found["dropped"].values[np.nanargmax(there)])
+    asked.state.here = None
+    assert not pane._where.visible
+    assert [row["note"] for row in pane._rows.rows] != [f"{v:.2g}" for v in sorted(-there)]
+
+
 def test_leaving_out_sensors_gives_a_row_for_each(encoded):
     encoded.flow.closer.leave_out("sensor")
     encoded.settle()

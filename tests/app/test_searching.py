@@ -53,6 +53,13 @@ def test_with_counter_examples_the_threshold_begins_where_both_are_as_near(searc
     assert searching.state.threshold == 0
 
 
+def test_a_second_click_on_a_cell_changes_what_it_stands_for(searching):
+    click(searching, 9, 25)
+    click(searching, 5, 5)
+    click(searching, 5, 5, like=False)
+    assert [each.like for each in searching.state.examples] == [True, False]
+
+
 def test_taking_the_last_example_away_ends_the_search(searching):
     click(searching, 5, 5)
     searching.flow.search.take_away(0)
