@@ -32,7 +32,8 @@ MOST_FILES = 200
 
 KEPT = (
     "opened", "place", "encoder", "dates", "resolution", "made_with", "axes", "bank", "groups",
-    "prototypes", "basis_of", "top", "opacity", "classes",
+    "prototypes", "basis_of", "top", "opacity", "classes", "tab", "examples",
+    "threshold",
 )  # fmt: skip
 """Parameters of the state that a session holds something of."""
 

@@ -295,6 +295,7 @@ class Flow:
         state.set_status("encode", READY)
         self.made.everything()
         self.labels.refresh(lift=False)  # no mark was made
+        self.search.find()
 
     # --------------------------------------------------------------------------------- the hands
 

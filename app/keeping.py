@@ -11,7 +11,7 @@ from app.compute import memory_budget
 from app.jobs import Job
 from app.labelling import MOST_CLASSES
 from app.places import Place, checked
-from app.state import LAYERS, Choices, State, failed
+from app.state import LAYERS, TABS, Choices, Example, State, failed
 from skysense import analysis
 from skysense.analysis import LabelClass
 from skysense.errors import SessionError
@@ -118,6 +118,10 @@ class Keeping:
             basis_of=state.basis_of if state.basis_of in names else "",
             centre=None if seen is None else seen[1],
             zoom=None if seen is None else seen[2],
+            tab=state.tab,
+            like=tuple((each.lon, each.lat) for each in state.examples if each.like),
+            unlike=tuple((each.lon, each.lat) for each in state.examples if not each.like),
+            threshold=state.threshold,
         )
 
     def folders(self) -> list[Path]:
@@ -174,13 +178,22 @@ class Keeping:
 
     def _show(self, session: Session, now: Choices, recorded: str) -> None:
         """The place on the screen, with its labels, and its features if it had some."""
-        state, flow = self._state, self._flow
+        state, flow, seen = self._state, self._flow, session.view
+        state.tab = seen.tab
         flow.open_place(now.place)
         if session.labels:
             state.classes = [_marked(each) for each in session.labels]
-        state.top = session.view.top
+        state.examples = [
+            Example(*each, like)
+            for places, like in ((seen.like, True), (seen.unlike, False))
+            for each in places
+        ]
+        state.param.update(top=seen.top, threshold=seen.threshold)
+        if seen.tab == "Label":
+            state.mode = "label"
         if state.features is not None:
             flow.labels.refresh(lift=False)
+            flow.search.find()
         elif recorded and state.status("encode").kind != "working":
             flow.encode()
         self._watch_hash(now, recorded)
@@ -236,6 +249,10 @@ class Keeping:
             raise SessionError(
                 f"The scatter has no axes “{session.view.axes}”; it has "
                 f"{', '.join(State.param.axes.objects)}."
+            )
+        if session.view.tab not in TABS:
+            raise SessionError(
+                f"There is no panel “{session.view.tab}”; there are {', '.join(TABS)}."
             )
         if len(session.labels) > MOST_CLASSES:
             raise SessionError(f"{len(session.labels)} classes; {MOST_CLASSES} is the most here.")

@@ -25,10 +25,9 @@ from app.panes.provenance import Provenance
 from app.panes.scatter import Scatter
 from app.panes.search import Search
 from app.panes.time import Time
-from app.state import DRAWING_PLACE
+from app.state import DRAWING_PLACE, TABS
 from app.theme import LINE, PAGE, TABS_CSS, THEME, exactly, rem
 
-_TABS = ("Scatter", "Prototypes", "Compare", "Search", "Time", "Label")
 _CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
 
 
@@ -65,14 +64,15 @@ class Page:
         }
         """What is made when its tab is first turned to, so that the page opens sooner."""
         self._tabs = pn.Tabs(
-            (_TABS[0], Scatter(flow).view),
-            *((name, pn.Column(sizing_mode="stretch_both", margin=0)) for name in _TABS[1:]),
+            (TABS[0], Scatter(flow).view),
+            *((name, pn.Column(sizing_mode="stretch_both", margin=0)) for name in TABS[1:]),
             sizing_mode="stretch_both",
             margin=0,
             stylesheets=[TABS_CSS],
         )
         self._tabs.param.watch(self._turned, "active")
         self.state.param.watch(self._follow_mode, "mode")
+        self.state.param.watch(lambda e: self._tabs.param.update(active=TABS.index(e.new)), "tab")
         left = pmui.Column(
             LayerBar(flow).view,
             pmui.Paper(self.map.pane, sizing_mode="stretch_both", elevation=0, sx=_CARD, margin=0),
@@ -129,14 +129,15 @@ class Page:
             self.flow.drawn(geometry)
 
     def _turned(self, event: Any) -> None:
-        make = self._later.pop(_TABS[event.new], None)
+        self.state.tab = TABS[event.new]
+        make = self._later.pop(TABS[event.new], None)
         if make is not None:
             self._tabs[event.new][:] = [make()]
-        self.state.searching = _TABS[event.new] == "Search"
+        self.state.searching = TABS[event.new] == "Search"
         if self.state.searching and self.state.features is not None:
             self.state.mode = "inspect"
             self.flow.show_layer("similarity")
-        if _TABS[event.new] == "Label" and self.state.features is not None:
+        if TABS[event.new] == "Label" and self.state.features is not None:
             self.state.mode = "label"
         elif self.state.mode == "label":
             self.state.mode = "inspect"
@@ -146,7 +147,7 @@ class Page:
             if self.state.selection is not None:
                 self.flow.labels.offer(self.state.selection)
             self.flow.select(None)  # its colour would hide the classes
-            self._tabs.active = _TABS.index("Label")
+            self.state.tab = "Label"
 
     def close(self) -> None:
         """Let go of everything that would outlive the session."""

@@ -8,11 +8,10 @@ import xarray as xr
 from app.state import Example, State, failed
 from skysense import analysis, view
 from skysense.analysis.places import cell_at
+from skysense.session import MOST_EXAMPLES
 
 if TYPE_CHECKING:
     from app.flow import Flow
-
-MOST_EXAMPLES = 30
 
 STEPS = 200
 """Positions of the threshold between the lowest and the highest similarity."""
@@ -77,7 +76,7 @@ class Searching:
 
         def done(field: xr.DataArray) -> None:
             before = state.fields.get("similarity")
-            same = before is not None and before.attrs["kind"] == field.attrs["kind"]
+            same = before is None or before.attrs["kind"] == field.attrs["kind"]
             least = state.threshold if same else None
             state.param.update(threshold=None, found=None)
             state.set_field("similarity", field)

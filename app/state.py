@@ -25,6 +25,9 @@ LAYERS: dict[str, str] = {
 }
 """What the map can show on top: key and what it is called on the screen."""
 
+TABS = ("Scatter", "Prototypes", "Compare", "Search", "Time", "Label")
+"""Panels beside the map."""
+
 ON_DEMAND = ("change", "mattered")
 """Layers that are offered once somebody has asked for them in the tab *Time*."""
 
@@ -147,6 +150,8 @@ class State(param.Parameterized):
     probabilities = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None)
     fade = param.Boolean(False, doc="Draw classes fainter where they are less sure.")
     offered = param.Array(default=None, allow_None=True, doc="(y, x) bool, could become a class.")
+
+    tab = param.Selector(default=TABS[0], objects=list(TABS), doc="Panel beside the map.")
 
     examples = param.List(default=[], item_type=Example, doc="Places of the search.")
     searching = param.Boolean(False, doc="Clicks on the map are examples of the search.")

@@ -35,6 +35,7 @@ MOST_NUMBERS = 200_000
 """Coordinates of all outlines and marks together; more takes seconds to check."""
 
 MOST_PROTOTYPES = 4_096
+MOST_EXAMPLES = 30
 NAME = 200
 """Longest name (characters)."""
 
@@ -186,6 +187,14 @@ class SessionView:
     """(lon, lat) of the middle of the map (degrees)."""
     zoom: float | None = None
     """Zoom of the web map, 0..24."""
+    tab: str = "Scatter"
+    """Panel beside the map."""
+    like: tuple[tuple[float, float], ...] = ()
+    """(lon, lat) of what is searched for (degrees)."""
+    unlike: tuple[tuple[float, float], ...] = ()
+    """(lon, lat) of what is not."""
+    threshold: float | None = None
+    """Least similarity that is found, -2..2: with counter-examples it is a difference."""
 
     def __post_init__(self) -> None:
         text("view: place", self.place, NAME)
@@ -199,6 +208,12 @@ class SessionView:
             object.__setattr__(self, "centre", _point(self.centre))
         if self.zoom is not None:
             number("zoom", self.zoom, 0, 24, SessionError)
+        _matching("tab", self.tab, WORD, "the name of a panel")
+        for name in ("like", "unlike"):
+            places = _sequence(f"view: {name}", getattr(self, name), MOST_EXAMPLES)
+            object.__setattr__(self, name, tuple(_point(each) for each in places))
+        if self.threshold is not None:
+            number("threshold", self.threshold, -2, 2, SessionError)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ def some_session(**changes):
         SessionClass("maize", "#e69f00", ((3.0239, 50.8160), FIELD)),
         SessionClass("<b>grass</b> & 'wood'", "#009e73", ((3.0241, 50.8161),)),
     )
-    view = SessionView("fens", "classes", 0.5, "UMAP", 9, 12, "fens", (3.02, 50.81), 14.5)
+    view = SessionView(
+        "fens", "classes", 0.5, "UMAP", 9, 12, "fens", (3.02, 50.81), 14.5, "Search",
+        ((3.0239, 50.8160), (3.0240, 50.8160)), ((3.0241, 50.8161),), 0.25,
+    )  # fmt: skip
     facts = {
         "places": places,
         "choices": SessionChoices("spectral", "none", dates=Dates(s2=3, first="2023-03-01")),

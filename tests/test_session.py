@@ -196,7 +196,8 @@ WRONG = {
     SessionClass: {"name": (), "colour": (), "places": ([],)},
     SessionView: {"place": ("",), "top": (), "opacity": (), "axes": (), "groups": (5,),
                   "prototypes": (5,), "basis_of": ("",), "centre": (None,),
-                  "zoom": (None, 5, 2.5)},
+                  "zoom": (None, 5, 2.5), "tab": (), "like": ([],), "unlike": ([],),
+                  "threshold": (None, -1)},
     Session: {"places": ([],), "choices": (), "labels": ([],), "prototypes": ([], ["x"]),
               "bank": (None,), "view": (), "version": ("",)},
 }  # fmt: skip

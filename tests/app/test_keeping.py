@@ -65,6 +65,24 @@ def test_restoring_keeps_the_layer_on_top_though_classes_are_mapped(lived_in, ag
     assert again.state.bank.attrs["names"][2] == "orchard"
 
 
+def test_the_search_and_its_panel_come_back(lived_in, again):
+    features = lived_in.state.features
+    lived_in.state.param.update(tab="Search", searching=True)
+    for row, like in ((5, True), (20, False)):
+        lived_in.state.like = like
+        lived_in.flow.show_layer("similarity")
+        lived_in.flow.click(*middle_of(features, row, 7))
+        lived_in.settle()
+    lived_in.flow.search.set_threshold(0.1)
+    again.flow.keep.restore(lived_in.flow.keep.session())
+    again.state.searching = True
+    again.settle()
+    assert again.state.tab == "Search"
+    assert again.state.examples == lived_in.state.examples
+    assert again.state.threshold == lived_in.state.threshold
+    assert again.flow.search.summary() == lived_in.flow.search.summary()
+
+
 def test_a_session_opens_again_from_its_file_where_nothing_was_made_before(
     lived_in, jobs, small_places, tmp_path
 ):
@@ -103,6 +121,7 @@ def test_features_that_come_out_differently_are_not_passed_over(lived_in, again)
         ({"choices": sky.SessionChoices(encoder="prithvi")}, "encoder"),
         ({"view": sky.SessionView(top="heat")}, "layer"),
         ({"view": sky.SessionView(axes="TSNE")}, "axes"),
+        ({"view": sky.SessionView(tab="Kitchen")}, "panel"),
         ({"places": (sky.SessionPlace("x", "/etc/passwd"),)}, "not on offer"),
         ({"places": (sky.SessionPlace("x", "synthetic"),)}, "no region"),
         ({"places": ()}, "no place"),
