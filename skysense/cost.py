@@ -21,7 +21,7 @@ import xarray as xr
 from skysense.batch import Batch, SensorBatch
 from skysense.encoders import Encoder, SkySenseEncoder, SpectralBaseline
 from skysense.model import SkySenseConfig
-from skysense.model.skysense import MAX_TOKENS
+from skysense.model.temporal import MAX_TOKENS
 from skysense.sensors import CELL, SENSORS
 from skysense.sources.fetch import is_lazy
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skysense.errors import WeightsError
-from skysense.model import PRESETS, SkySenseConfig
+from skysense.model import PRESETS, config_from_json
 from skysense.model.config import PrototypeConfig
 from skysense.weights import (
     build_model,
@@ -113,7 +113,7 @@ def test_random_weights_depend_on_the_seed_and_nothing_else():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_configuration_survives_its_json(name):
-    assert SkySenseConfig.from_json(PRESETS[name].to_json()) == PRESETS[name]
+    assert config_from_json(PRESETS[name].to_json()) == PRESETS[name]
 
 
 def test_unknown_preset_is_refused():
