@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from skysense.errors import EncoderError
+from skysense.merging import schedule_of
 from skysense.model.backbone import Backbone, Mapped, Tokenizer
 from skysense.model.config import SENSOR_ORDER, SkySenseV2Config
 from skysense.model.inputs import check_pixels
@@ -171,21 +172,6 @@ class SkySenseV2(TemporalModel):
 
     def _check(self, sensor: str, images: Tensor) -> None:
         check_pixels(self.config, sensor, images[None], None)
-
-
-def schedule_of(merge: Sequence[bool]) -> tuple[bool, ...]:
-    """A merge schedule as a tuple.
-
-    Raises:
-        EncoderError: It is not three times yes or no.
-    """
-    known = tuple(merge) if isinstance(merge, list | tuple) else ()
-    if len(known) != 3 or not all(isinstance(each, bool) for each in known):
-        raise EncoderError(
-            f"merge={merge!r} is no schedule; give three times True or False, for merging tokens "
-            "before stages 2, 3 and 4."
-        )
-    return known
 
 
 def on_lattice(x: Float[Tensor, "n h w c"], rows: int, columns: int) -> Float[Tensor, "n r k c"]:
