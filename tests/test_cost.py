@@ -49,7 +49,7 @@ def test_the_sentence_of_a_stack_names_its_dates_and_pixels_too():
     assert "the time to read" in words
 
 
-@pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
+@pytest.mark.parametrize("name", ["spectral", "skysense-tiny", "skysense-v2-tiny-untrained"])
 def test_memory_grows_with_windows_dates_and_sensors(name):
     encoder = load_encoder(name, device="cpu", precision="float32")
     stack = file_stack(1200, 640, ("hr", "s2", "s1"))
@@ -62,7 +62,7 @@ def test_memory_grows_with_windows_dates_and_sensors(name):
     assert without.peak_gb() < few.peak_gb() < more.peak_gb()
 
 
-@pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
+@pytest.mark.parametrize("name", ["spectral", "skysense-tiny", "skysense-v2-tiny-untrained"])
 def test_memory_is_at_least_the_tensors_that_are_there_at_once(name):
     encoder = load_encoder(name, device="cpu", precision="float32")
     stack = file_stack(1200, 640)

@@ -22,8 +22,9 @@ from skysense.model.swin import Merge, Stage
 
 #: Stages of Swin blocks; those after them are plain.
 SWIN_STAGES = 2
-#: Wavelengths (m) of the position code: from two 10 m tokens to two windows of 640 m.
-WAVES = (20.0, 1280.0)
+#: Wavelengths (m) of the position code, from four tokens of 40 m to four windows of 640 m: shorter waves
+#: would say of Sentinel's neighbours that they are far apart.
+WAVES = (160.0, 2560.0)
 
 
 class Mapped(NamedTuple):

@@ -95,8 +95,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
         """Apply to each token by itself."""
-        mixed = torch.is_autocast_enabled(x.device.type)
-        if torch.is_grad_enabled() or mixed or x.is_cuda or x[..., 0].numel() <= MLP_CHUNK:
+        small = x[..., 0].numel() <= MLP_CHUNK or x.device.type in ("cuda", "meta")
+        if torch.is_grad_enabled() or small or torch.is_autocast_enabled(x.device.type):
             return self.fc2(F.gelu(self.fc1(x)))
         flat = x.reshape(-1, x.shape[-1])
         out = torch.empty_like(flat)
