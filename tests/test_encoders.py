@@ -7,7 +7,7 @@ from stacks import file_stack
 
 from skysense.batch import Batch, SensorBatch, to_batch
 from skysense.embedding import embed
-from skysense.encoders import SHIPPED, Encoder, load_encoder
+from skysense.encoders import NAMES, SHIPPED, Encoder, load_encoder
 from skysense.errors import EncoderError
 from skysense.weights import build_model, save_checkpoint
 from skysense.windows import Lattice, plan_windows
@@ -179,6 +179,24 @@ def test_random_weights_stay_untrained_when_they_were_stored(tmp_path):
     features = embed(file_stack(80, 80, ("s2",)), encoder)
     assert features.attrs["untrained"] == 1
     assert "For a test." in features.attrs["notes"]
+
+
+def test_weights_of_v2_are_loaded_by_its_name_from_a_folder(tmp_path, batch):
+    save_checkpoint(build_model("v2-tiny"), tmp_path / "w", licence="CC0-1.0")
+    encoder = load_encoder(
+        "skysense-v2-tiny", path=tmp_path / "w", device="cpu", precision="float64"
+    )
+    random = load_encoder("skysense-v2-tiny-untrained", device="cpu", precision="float64")
+    assert encoder.untrained
+    assert torch.equal(encoder(batch, 40), random(batch, 40))
+
+
+def test_an_encoder_without_weights_here_is_not_listed_but_says_what_to_do():
+    if "skysense-v2-tiny" in SHIPPED:
+        pytest.skip("it comes with this version")
+    assert "skysense-v2-tiny" not in NAMES
+    with pytest.raises(EncoderError, match="give path="):
+        load_encoder("skysense-v2-tiny")
 
 
 def test_a_checkpoint_of_another_size_is_refused_by_name(tmp_path):
