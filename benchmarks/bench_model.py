@@ -7,6 +7,9 @@ printed. Before any timing, each form is compared with the official semantics in
 preset has full widths; the Sentinel-2 encoder and fusion have full depth (what is saved in the last
 layer would look larger in a shallow model), the high-resolution encoder 2 of the 18 blocks of its
 third stage and a 256-pixel image, so that a run takes about a minute on two idle cores.
+
+Of SkySense V2: a block's experts, grouped, beside every expert on all tokens with masks; and one window
+through the tiny preset beside V1's, each compared with itself in float64, as they are other functions.
 """
 
 import argparse
@@ -22,12 +25,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.reference import ReferenceFusion, ReferenceSwin, ReferenceViT
+from benchmarks.reference import (
+    ReferenceExperts,
+    ReferenceFusion,
+    ReferenceSwin,
+    ReferenceViT,
+)
 from benchmarks.timing import WARM_UPS, compare
-from skysense.model import PRESETS, DateFeatures, SkySense, SkySenseConfig
+from skysense.model import PRESETS, DateFeatures, SkySense, SkySenseConfig, TemporalModel
+from skysense.model.moe import Experts
 from skysense.model.precision import choose_dtype
+from skysense.weights import build_model
 
 DATES = 12
+OFFICIAL = ("encode_s2", "encode_hr", "fusion")
+CASES = (*OFFICIAL, "experts", "window_s2", "window_hr")
+V2 = {"paper": "v2-paper-moe", "base": "v2-tiny", "tiny": "v2-tiny"}
 
 
 def small_enough(config: SkySenseConfig) -> SkySenseConfig:
@@ -109,12 +122,61 @@ def measure(case: str, config: SkySenseConfig, runs: int, dtype: torch.dtype) ->
     return compare(case, forms, errors, runs)
 
 
+def forms_of(
+    name: str,
+    model: nn.Module,
+    run: Callable[[nn.Module, Tensor], Tensor],
+    x: Tensor,
+    dtype: torch.dtype,
+) -> dict[str, Callable[[], Tensor]]:
+    """A model in float32, and in bfloat16 where that is to be measured."""
+    forms = {f"{name}, float32": lambda: run(model, x)}
+    if dtype == torch.bfloat16:
+        short, y = copy.deepcopy(model).to(dtype), x.to(dtype)
+        forms[f"{name}, bfloat16"] = lambda: run(short, y)
+    return forms
+
+
+def experts(preset: str, runs: int, dtype: torch.dtype) -> list[dict]:
+    """The experts of one block of stage 3, on the tokens of four images of 64 × 64 pixels."""
+    backbone = PRESETS[V2[preset]].backbone
+    width = backbone.widths[2]
+    ours = Experts(width, backbone.mlp_ratio, backbone.experts).eval().requires_grad_(False)
+    reference, x = ReferenceExperts(ours), torch.randn(4, 256, width)
+    exact = copy.deepcopy(reference).double()(x.double())
+    forms = forms_of("masks over all tokens", reference, lambda m, x: m(x), x, torch.float32)
+    forms |= forms_of("grouped", ours, lambda m, x: m(x)[0], x, dtype)
+    errors = {
+        name: float((form().double() - exact).norm() / exact.norm()) for name, form in forms.items()
+    }
+    return compare("experts", forms, errors, runs)
+
+
+def window(sensor: str, runs: int, dtype: torch.dtype) -> list[dict]:
+    """Dates of one window through the tiny presets: four of Sentinel-2, or high resolution at 160 m."""
+    shape = (1, 4, 10, 64, 64) if sensor == "s2" else (1, 1, 3, 512, 512)
+    x, forms, errors = torch.randn(shape), {}, {}
+
+    def run(model: TemporalModel, x: Tensor) -> Tensor:
+        return model.encode_dates(sensor, x)
+
+    for name, preset in (("V1 tiny", "tiny"), ("V2 tiny", "v2-tiny")):
+        model = build_model(preset).requires_grad_(False)
+        exact = run(copy.deepcopy(model).double(), x.double())
+        made = forms_of(name, model, run, x, dtype)
+        forms |= made
+        errors |= {
+            n: float((form().double() - exact).norm() / exact.norm()) for n, form in made.items()
+        }
+    return compare(f"window_{sensor}", forms, errors, runs)
+
+
 def main() -> None:
     """Run all cases and print, and keep, the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, default="paper")
+    parser.add_argument("--preset", choices=V2, default="paper")
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--case", choices=("encode_s2", "encode_hr", "fusion"), action="append")
+    parser.add_argument("--case", choices=CASES, action="append")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--history", type=Path, help="append the results to this JSON-lines file")
     given = parser.parse_args()
@@ -129,9 +191,14 @@ def main() -> None:
     rows = []
     started = time.perf_counter()
     with torch.inference_mode():
-        for case in given.case or ("encode_s2", "encode_hr", "fusion"):
-            print(f"{case} ({given.preset})")
-            rows += measure(case, small_enough(PRESETS[given.preset]), given.runs, dtype)
+        for case in given.case or CASES:
+            print(f"{case} ({'tiny' if case.startswith('window') else given.preset})")
+            if case in OFFICIAL:
+                rows += measure(case, small_enough(PRESETS[given.preset]), given.runs, dtype)
+            elif case == "experts":
+                rows += experts(given.preset, given.runs, dtype)
+            else:
+                rows += window(case.removeprefix("window_"), given.runs, dtype)
     print(
         f"{time.perf_counter() - started:.0f} s in all; load {load[0]:.1f} before, "
         f"{os.getloadavg()[0]:.1f} after"

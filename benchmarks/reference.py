@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from skysense.model.fusion import FusionTransformer
 from skysense.model.heads import UPHead
 from skysense.model.layers import Layer
+from skysense.model.moe import Experts
 from skysense.model.swin import Block, Swin
 from skysense.model.vit import ViT
 
@@ -142,6 +143,22 @@ def _bias(block: Block) -> Tensor:
     index = apart[0] * (2 * side - 1) + apart[1]
     n = side * side
     return 16 * torch.sigmoid(values[index.view(-1)].view(n, n, -1).permute(2, 0, 1).contiguous())
+
+
+class ReferenceExperts(nn.Module):
+    """Top-1 experts as they are often written: every expert passes all tokens, masks choose."""
+
+    def __init__(self, ours: Experts) -> None:
+        super().__init__()
+        self.ours = ours
+
+    def forward(self, x: Tensor) -> Tensor:
+        probabilities = self.ours.router(x).softmax(-1)
+        chosen, out = probabilities.argmax(-1), torch.zeros_like(x)
+        for i, mlp in enumerate(self.ours.experts):
+            mask = (chosen == i)[..., None]
+            out = out + mask * probabilities[..., i : i + 1] * mlp.fc2(F.gelu(mlp.fc1(x)))
+        return out
 
 
 class ReferenceFusion(nn.Module):

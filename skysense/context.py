@@ -14,7 +14,7 @@ import xarray as xr
 from skysense.batch import centres
 from skysense.cells import Division, division
 from skysense.errors import EncoderError
-from skysense.model import SkySense
+from skysense.model import TemporalModel
 from skysense.region import Region
 from skysense.windows import Lattice, Window
 
@@ -23,7 +23,7 @@ NO_BANK = (
 )
 
 
-def earth_of(model: SkySense) -> Division | None:
+def earth_of(model: TemporalModel) -> Division | None:
     """The cells of the Earth that a model's prototypes belong to; None if it holds none."""
     p = model.config.prototypes
     return division(p.cells, p.division) if p.cells else None
@@ -37,7 +37,7 @@ def context_of(encoder: Any, lattice: Lattice, windows: Sequence[Window]) -> dic
     return encoder.context(lon, lat)
 
 
-def said_of(model: SkySense, lon: np.ndarray, lat: np.ndarray) -> dict[str, str | int]:
+def said_of(model: TemporalModel, lon: np.ndarray, lat: np.ndarray) -> dict[str, str | int]:
     """What features must say about the geo-context they were made with.
 
     Args:
@@ -63,7 +63,7 @@ def said_of(model: SkySense, lon: np.ndarray, lat: np.ndarray) -> dict[str, str 
     return facts | {"context": "; ".join(said)}
 
 
-def bank_of(model: SkySense, region: Region, **provenance: Any) -> xr.DataArray:
+def bank_of(model: TemporalModel, region: Region, **provenance: Any) -> xr.DataArray:
     """The prototypes of a place, as the model learnt them; `skysense.assign` takes them.
 
     Args:
@@ -112,7 +112,7 @@ def bank_of(model: SkySense, region: Region, **provenance: Any) -> xr.DataArray:
 
 
 def queries_of(
-    model: SkySense, features: xr.DataArray, *, encoder: str, weights: str
+    model: TemporalModel, features: xr.DataArray, *, encoder: str, weights: str
 ) -> xr.DataArray:
     """Fused features as the prototypes know them.
 
@@ -149,7 +149,7 @@ def queries_of(
     return xr.DataArray(values, coords, fused.dims, "queries", {**fused.attrs, "queries": 1})
 
 
-def _by_training(model: SkySense, cells: list[int]) -> tuple[list[int], list[int]]:
+def _by_training(model: TemporalModel, cells: list[int]) -> tuple[list[int], list[int]]:
     """Those of the cells that saw features in training, and those that did not."""
     seen = model.prototypes.trained
     return [c for c in cells if seen[c]], [c for c in cells if not seen[c]]

@@ -22,6 +22,7 @@ from skysense import weights
 from skysense.errors import WeightsError
 from skysense.model import PRESETS, SkySenseConfig, official
 from skysense.model import __path__ as model_path
+from skysense.tensor_header import read_header
 
 #: Parts without which the whole model cannot run; the calendar may be absent.
 REQUIRED = ("hr", "s2", "s1", "head_s2", "head_s1", "fusion")
@@ -196,7 +197,7 @@ def _add(found: dict[str, _Part], part: str, content: _Part) -> None:
 
 def _parts_of(file: Path, tensors: Path) -> tuple[dict[str, _Part], str, list[str]]:
     """Parts in a file, a phrase on what it holds, and keys left aside."""
-    shapes = {k: shape for k, (_, shape) in weights.read_header(tensors).items()}
+    shapes = {k: shape for k, (_, shape) in read_header(tensors).items()}
     parts, holds, aside = official.split(file.name, shapes)
     found = {
         part: _Part(

@@ -20,8 +20,8 @@ import xarray as xr
 
 from skysense.batch import Batch, SensorBatch
 from skysense.encoders import Encoder, SkySenseEncoder, SpectralBaseline
-from skysense.model import SkySenseConfig
-from skysense.model.skysense import MAX_TOKENS
+from skysense.model.temporal import MAX_TOKENS
+from skysense.operations import operations, widest
 from skysense.sensors import CELL, SENSORS
 from skysense.sources.fetch import is_lazy
 
@@ -231,7 +231,8 @@ def estimate(
     if isinstance(encoder, SkySenseEncoder):
         weights = sum(p.numel() * p.element_size() for p in encoder.model.parameters()) / 1e9
         weights += KERNELS_GB
-        tflop = windows * operations(encoder.model.config, dates, window, step) / 1e12
+        made = operations(encoder.model.config, dates, window, step, encoder.schedule)
+        tflop = windows * made / 1e12
         kept, steps = _network(encoder, dates, values, window, places)
     elif isinstance(encoder, SpectralBaseline):
         kept = encoder.dim * places * size * 3 + sum(values.values()) * (size if size != 4 else 0)
@@ -277,8 +278,9 @@ def _network(
         part = getattr(config, key)
         image = _pixels(key, window) / part.patch**2  # tokens
         kept += 2 * count * _pixels(key, window) / part.stride**2 * part.out_dim * size
-        wide = (SHIFTED if key == "hr" else LAYER) * part.dim * size
-        steps.append((count * image * wide, max(limit, image) * wide))
+        wide = widest(config, key, _pixels(key, window), encoder.schedule)
+        wide *= (SHIFTED if key == "hr" else LAYER) * size
+        steps.append((count * wide, max(limit / image, 1) * wide))
         steps.append((3 * 4 * values[key], math.inf))  # while it is normalised
     length = sum(dates.values()) + 1
     wide = (LAYER * config.fusion.dim + config.fusion.in_dim) * size
@@ -294,37 +296,6 @@ def _spectral(key: str, values: float, step: int) -> float:
 def _pixels(key: str, window: tuple[int, int]) -> float:
     """Pixels of one date of a sensor in a window of 10 m cells."""
     return window[0] * window[1] * (CELL / SENSORS[key].resolution) ** 2
-
-
-def operations(
-    config: SkySenseConfig, dates: Mapping[str, int], window: tuple[int, int], step: int
-) -> float:
-    """Operations of one window: matrix products of the encoders and of the fusion transformer.
-
-    A transformer layer of width C over n tokens in sequences of s takes n (24 C² + 4 s C).
-
-    Args:
-        config: The model.
-        dates: Sensor to number of dates.
-        window: (rows, columns) of 10 m cells.
-        step: 10 m cells per fused place along one axis.
-    """
-    cells = window[0] * window[1]
-    fusion = config.fusion
-    places = cells / step**2
-    total = 0.0
-    for key, count in dates.items():
-        if key == "hr":
-            total += count * _swin(config, cells * 1024)
-            read = 2 * fusion.in_dim * fusion.dim
-        else:
-            vit = config.s2 if key == "s2" else config.s1
-            tokens = cells / vit.patch**2
-            total += count * _layers(tokens, tokens, vit.dim, vit.layers)
-            read = 2 * vit.dim * fusion.dim
-        total += places * count * read
-    length = sum(dates.values()) + 1
-    return total + _layers(places * length, length, fusion.dim, fusion.layers)
 
 
 def speed(encoder: Encoder, sensors: Sequence[str]) -> float:
@@ -343,7 +314,8 @@ def speed(encoder: Encoder, sensors: Sequence[str]) -> float:
     if encoder.device.type == "cuda":
         torch.cuda.synchronize(encoder.device)
     elapsed = time.perf_counter() - started
-    done = operations(encoder.model.config, dates, (PROBE_CELLS, PROBE_CELLS), 4)
+    window = (PROBE_CELLS, PROBE_CELLS)
+    done = operations(encoder.model.config, dates, window, 4, encoder.schedule)
     return done / elapsed / 1e12
 
 
@@ -359,21 +331,6 @@ def _probe(dates: Mapping[str, int]) -> Batch:
         valid = torch.ones(1, count, side, side, dtype=torch.bool)
         sensors[key] = SensorBatch(pixels, valid, torch.full((1, count), 180))
     return Batch(sensors, torch.zeros(1, 2))
-
-
-def _layers(tokens: float, sequence: float, width: int, layers: int) -> float:
-    return layers * tokens * (24 * width**2 + 4 * sequence * width)
-
-
-def _swin(config: SkySenseConfig, pixels: float) -> float:
-    hr, total = config.hr, 0.0
-    for stage, depth in enumerate(hr.depths):
-        width = hr.dim * 2**stage
-        tokens = pixels / hr.patch**2 / 4**stage
-        total += _layers(tokens, hr.window**2, width, depth)
-        if stage:
-            total += tokens * 16 * (width / 2) ** 2
-    return total
 
 
 def _amount(gigabytes: float) -> str:

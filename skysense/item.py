@@ -40,7 +40,10 @@ EXTENSIONS = [
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
 ]
 
-PAPER = "https://arxiv.org/abs/2312.10115"
+PAPERS = {
+    "SkySense V1": ("https://arxiv.org/abs/2312.10115", "SkySense, CVPR 2024"),
+    "SkySense V2": ("https://arxiv.org/abs/2507.13812", "SkySense V2, ICCV 2025"),
+}
 
 STAC_VERSION = "1.0.0"
 
@@ -138,8 +141,8 @@ def _item(features: xr.DataArray, name: str, data: Path) -> dict[str, Any]:
             extra_fields={"mlm:artifact_type": _artifact(str(attrs.get("weights", "")))},
         ),
     )
-    if str(attrs.get("encoder", "")).startswith("skysense"):
-        item.add_link(pystac.Link("cite-as", PAPER, "text/html", "SkySense, CVPR 2024"))
+    if found := PAPERS.get(_architecture(str(attrs.get("encoder", "")))):
+        item.add_link(pystac.Link("cite-as", found[0], "text/html", found[1]))
     for href in scenes(attrs):
         item.add_link(pystac.Link("emb:source-data", href, "application/geo+json"))
     item.stac_extensions = list(EXTENSIONS)
@@ -208,7 +211,7 @@ def _model(dim: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     tasks = ["similarity-search", "semantic-segmentation"]
     return {
         "mlm:name": name if named else "unnamed encoder",
-        "mlm:architecture": "SkySense V1" if name.startswith("skysense") else name or "unknown",
+        "mlm:architecture": _architecture(name),
         "mlm:tasks": tasks,
         "mlm:framework": "PyTorch",
         "mlm:pretrained": learnt,
@@ -218,9 +221,16 @@ def _model(dim: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _architecture(name: str) -> str:
+    """What an encoder is, by its name."""
+    if name.startswith("skysense"):
+        return "SkySense V2" if name.startswith("skysense-v2") else "SkySense V1"
+    return name or "unknown"
+
+
 def _embedding(geobox: Any, attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the extension `emb`, and what it has no word for."""
-    kept = ("encoder", "weights", "untrained", "resolution", "device", "dtype", "threads",
+    kept = ("encoder", "weights", "untrained", "merge", "resolution", "device", "dtype", "threads",
             "batch_size", "sensors", "missing_bands", "dates_hr", "dates_s2",
             "dates_s1")  # fmt: skip
     notes = [str(note) for note in attrs.get("notes", [])]

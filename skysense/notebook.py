@@ -126,6 +126,8 @@ def _beginning(session: Session, home: Path | None) -> str:
     options = [f"device={choices.device!r}", f"precision={choices.dtype!r}"]
     if seeded := SEEDED.fullmatch(choices.weights):
         options.append(f"seed={int(seeded[1])}")
+    if choices.merge:
+        options.append(f"merge={choices.merge!r}")
     if choices.checkpoint:
         options.append(f"path={beside(choices.checkpoint, home)!r}")
     lines = [

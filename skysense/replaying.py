@@ -77,6 +77,7 @@ def encoder_of(choices: SessionChoices) -> Encoder:
         device=choices.device,
         precision=choices.dtype,
         seed=int(seeded[1]) if seeded else 0,
+        merge=choices.merge or None,
     )
     if choices.weights and encoder.weights != choices.weights:
         raise SessionError(

@@ -20,9 +20,10 @@ from skysense.analysis.places import shape_of
 from skysense.analysis.prototypes import check_bank
 from skysense.checks import choice, number, shown, whole
 from skysense.dates import Dates
-from skysense.errors import SessionError
+from skysense.errors import EncoderError, SessionError
 from skysense.geojson import as_geojson, parse_geojson
 from skysense.hashes import feature_hash
+from skysense.merging import said, schedule_of
 from skysense.region import Region
 from skysense.sensors import SENSORS
 
@@ -103,11 +104,15 @@ class SessionChoices:
     """Windows at once; None leaves it to the memory."""
     memory_gb: float = 4.0
     """What encoding may hold (GB)."""
+    merge: str = ""
+    """Before which stages SkySense V2 merges tokens of high resolution: `2,3,4`; empty for others."""
 
     def __post_init__(self) -> None:
         _matching("encoder", self.encoder, WORD, "letters, digits and dashes")
         text("weights", self.weights, NAME)
         text("checkpoint", self.checkpoint, 1_000)
+        if self.merge:
+            object.__setattr__(self, "merge", _merging(self.merge))
         if not isinstance(self.dates, Dates):
             raise SessionError(
                 f"dates={shown(self.dates)} is not a rule; make one with Dates(...)."
@@ -143,10 +148,18 @@ class SessionChoices:
                 f"These features do not say their {', '.join(absent)}; embed(stack, encoder) makes "
                 "features that do."
             )
-        said = {name: features.attrs[name] for name in names}
+        facts = {name: features.attrs[name] for name in names}
         for name in ("resolution", "threads", "batch_size"):
-            said[name] = int(said[name])
-        return cls(**said, dates=dates or Dates(), **others)
+            facts[name] = int(facts[name])
+        facts["merge"] = features.attrs.get("merge", "")
+        return cls(**facts, dates=dates or Dates(), **others)
+
+
+def _merging(merge: str) -> str:
+    try:
+        return said(schedule_of(merge))
+    except EncoderError as error:
+        raise SessionError(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,8 @@ def _content(session: Session, home: Path | None) -> dict[str, Any]:
         return facts | {"source": beside(each.source, home), "region": region}
 
     choices = dataclasses.asdict(session.choices)
+    if not session.choices.merge:
+        del choices["merge"]  # so that files without one are read by versions that know of none
     return {
         "skysense_session": VERSION,
         "version": session.version,

@@ -196,9 +196,10 @@ def _encode(encoder: Any, sensor: str, each: SensorBatch) -> DateFeatures:
 
 
 def _key(encoder: Encoder, sensor: str, each: SensorBatch, at: tuple[int, ...]) -> tuple[Any, ...]:
-    """What decides the tokens of a date of a window: weights, arithmetic, pixels."""
+    """What decides the tokens of a date of a window: weights, schedule, arithmetic, pixels."""
     told = hashlib.blake2b(digest_size=20)
     for part in (each.pixels[at], each.valid[at]):
         told.update(np.ascontiguousarray(part.cpu().numpy()).data)
     network = (encoder.name, encoder.weights, encoder.dim, str(encoder.dtype), str(encoder.device))
+    network += (getattr(encoder, "merge", ""),)
     return *network, sensor, tuple(each.pixels[at].shape), told.digest()

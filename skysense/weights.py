@@ -6,7 +6,6 @@ are refused by their header before any memory is taken for their contents.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,20 @@ from torch import Tensor, nn
 from skysense.checks import seed_of, shown
 from skysense.disk import path_of, writing
 from skysense.errors import EncoderError, WeightsError
-from skysense.model import PRESETS, SkySense, SkySenseConfig
+from skysense.model import (
+    PRESETS,
+    ModelConfig,
+    SkySenseV2Config,
+    TemporalModel,
+    config_from_json,
+    make_model,
+)
 from skysense.model.init import initialise
 from skysense.model.keys import NAMES, to_official
+from skysense.tensor_header import read_header
 
 TENSORS, DESCRIPTION = "model.safetensors", "config.json"
 FORMAT = "skysense-checkpoint-1"
-#: Bytes per element of the types a checkpoint may hold, by their safetensors names.
-DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1}
-#: No honest header is longer: the full model's is 0.2 MB.
-LARGEST_HEADER = 16 * 2**20
 LARGEST_DESCRIPTION = 2**20
 #: Elements checked at once: a bank of prototypes may be larger than memory.
 PIECE = 2**22
@@ -47,7 +50,7 @@ class Checkpoint:
         path: The folder.
     """
 
-    model: SkySense
+    model: TemporalModel
     weights: str
     licence: str
     source: str
@@ -55,13 +58,13 @@ class Checkpoint:
     path: Path
 
 
-def preset(config: SkySenseConfig | str) -> SkySenseConfig:
+def preset(config: ModelConfig | str) -> ModelConfig:
     """A configuration by name, or the one given.
 
     Raises:
         WeightsError: No preset has this name.
     """
-    if isinstance(config, SkySenseConfig):
+    if isinstance(config, ModelConfig):
         return config
     if not isinstance(config, str) or config not in PRESETS:
         raise WeightsError(
@@ -80,8 +83,8 @@ UNTRAINED = "Untrained"
 
 
 def build_model(
-    config: SkySenseConfig | str, *, seed: int = 0, device: str | torch.device = "cpu"
-) -> SkySense:
+    config: ModelConfig | str, *, seed: int = 0, device: str | torch.device = "cpu"
+) -> TemporalModel:
     """A model with random weights, the same for the same seed on every device.
 
     Even an untrained model gives features that differ from place to place; see
@@ -97,36 +100,46 @@ def build_model(
     model = _empty(preset(config)).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for part, module in _parts(model):
-        initialise(module, generator, depth=sum(model.config.hr.depths) if part == "hr" else None)
+        initialise(module, generator, depth=_depth(model.config, part))
     if model.prototypes is not None:  # its bank is zeros until it sees something
         initialise(model.prototypes, generator)
     model.untrained = random_id(seed)
     return model.to(device).eval()
 
 
-def _empty(config: SkySenseConfig) -> SkySense:
+def _depth(config: ModelConfig, part: str) -> int | None:
+    """Layers of a part whose layers are in stages."""
+    if isinstance(config, SkySenseV2Config):
+        return sum(config.backbone.depths) if part == "backbone" else None
+    return sum(config.hr.depths) if part == "hr" else None
+
+
+def _empty(config: ModelConfig) -> TemporalModel:
     """The model without memory behind its parameters."""
     with torch.device("meta"):
-        return SkySense(config)
+        return make_model(config)
 
 
-def _parts(model: SkySense) -> Iterator[tuple[str, nn.Module]]:
+def _parts(model: TemporalModel) -> Iterator[tuple[str, nn.Module]]:
     """Parts that exist, in the order of `config.PARTS`."""
     for name in model.config.parts:
         yield name, getattr(model, name)
 
 
-def schema(config: SkySenseConfig | str) -> dict[str, tuple[int, ...]]:
+def schema(config: ModelConfig | str) -> dict[str, tuple[int, ...]]:
     """Our parameter and buffer names with their shapes, as in `model.safetensors`."""
     return {k: tuple(v.shape) for k, v in _empty(preset(config)).state_dict().items()}
 
 
-def official_schema(config: SkySenseConfig | str) -> dict[str, dict[str, tuple[int, ...]]]:
+def official_schema(config: ModelConfig | str) -> dict[str, dict[str, tuple[int, ...]]]:
     """For each part the official state-dict keys and shapes, after `skysense.model.keys`.
 
     The calendar table is part "calendar", with the single key `ctpe`.
+
+    Raises:
+        WeightsError: It is a model of which no official weights are known.
     """
-    model = _empty(preset(config))
+    model = _empty(_with_official_names(config))
     return {
         part: {to_official(part, k): tuple(v.shape) for k, v in module.state_dict().items()}
         for part, module in _parts(model)
@@ -134,7 +147,17 @@ def official_schema(config: SkySenseConfig | str) -> dict[str, dict[str, tuple[i
     }
 
 
-def parameter_counts(config: SkySenseConfig | str) -> dict[str, int]:
+def _with_official_names(config: ModelConfig | str) -> ModelConfig:
+    config = preset(config)
+    if isinstance(config, SkySenseV2Config):
+        raise WeightsError(
+            f"{config.name} is SkySense V2, of which neither code nor weights were published; only V1 "
+            "has official names."
+        )
+    return config
+
+
+def parameter_counts(config: ModelConfig | str) -> dict[str, int]:
     """Parameters of each part."""
     return {
         part: sum(p.numel() for p in module.parameters())
@@ -148,73 +171,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Names, types and shapes in a safetensors file, without reading a tensor.
-
-    Raises:
-        WeightsError: The file is no safetensors file, or its header does not describe exactly the
-            bytes that follow it.
-    """
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if size < 10 or not 2 <= length <= min(size - 8, LARGEST_HEADER):
-                raise WeightsError(
-                    f"{path.name} is not a safetensors file: its first eight bytes announce a header "
-                    f"of {length} bytes in a file of {size}. It may be another format under this "
-                    "name; convert official .pth files with `skysense convert`."
-                )
-            raw = stream.read(length)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
-    try:
-        header = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"The header of {path.name} is not JSON; the file is damaged."
-        ) from error
-    return _checked_header(path.name, header, size - 8 - length)
-
-
-def _checked_header(name: str, header: object, room: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Every tensor's type and shape, once all of them fill the file without gap or overlap."""
-    if not isinstance(header, dict):
-        raise WeightsError(f"The header of {name} is not a table of tensors.")
-    out, spans = {}, []
-    for key, entry in header.items():
-        if key == "__metadata__":
-            continue
-        fields = entry if isinstance(entry, dict) else {}
-        dtype, shape, span = (fields.get(k) for k in ("dtype", "shape", "data_offsets"))
-        whole = all(
-            isinstance(x, list) and all(type(i) is int and 0 <= i < 2**63 for i in x)
-            for x in (shape, span)
-        )
-        if dtype not in DTYPES or not whole or len(span) != 2:
-            raise WeightsError(
-                f"{name} describes {key!r} as {str(entry)[:200]}, which is no tensor of a type among "
-                f"{', '.join(DTYPES)}."
-            )
-        if math.prod(shape) * DTYPES[dtype] != span[1] - span[0]:
-            raise WeightsError(
-                f"{name} gives {key!r} the shape {shape} of {dtype}, but {span[1] - span[0]} bytes."
-            )
-        out[key] = (dtype, tuple(shape))
-        spans.append(tuple(span))
-    spans.sort()
-    ends = [0, *(end for _, end in spans)]
-    if [start for start, _ in spans] != ends[:-1] or ends[-1] != room:
-        raise WeightsError(
-            f"The tensors {name} describes do not fill its {room} bytes exactly; the file is cut off "
-            "or was made to mislead."
-        )
-    return out
-
-
 def save_checkpoint(
-    model: SkySense, path: Path, *, licence: str, source: str = "", notes: tuple[str, ...] = ()
+    model: TemporalModel, path: Path, *, licence: str, source: str = "", notes: tuple[str, ...] = ()
 ) -> str:
     """Write a checkpoint folder.
 
@@ -245,7 +203,7 @@ def save_checkpoint(
 
 def write_checkpoint(
     tensors: Mapping[str, Tensor],
-    config: SkySenseConfig,
+    config: ModelConfig,
     path: Path,
     *,
     licence: str,
@@ -330,7 +288,7 @@ def load_checkpoint(
     )
 
 
-def _description(path: Path) -> tuple[dict[str, object], SkySenseConfig]:
+def _description(path: Path) -> tuple[dict[str, object], ModelConfig]:
     """The checked contents of `config.json`."""
     file = path / DESCRIPTION
     if not file.is_file():
@@ -361,16 +319,16 @@ def _description(path: Path) -> tuple[dict[str, object], SkySenseConfig]:
     if not values["licence"].strip():
         raise WeightsError(f"{file} names no licence; weights without terms are not loaded.")
     try:
-        return values, SkySenseConfig.from_json(json.dumps(values["config"]))
+        return values, config_from_json(json.dumps(values["config"]))
     except EncoderError as error:
         raise WeightsError(f"{file} holds no usable model configuration: {error}") from error
 
 
-def official_names(config: SkySenseConfig | str) -> dict[str, dict[str, str]]:
-    """For each part, official key -> our name in `model.safetensors`."""
+def official_names(config: ModelConfig | str) -> dict[str, dict[str, str]]:
+    """For each part, official key -> our name in `model.safetensors`; errors as `official_schema`."""
     return {
         part: {to_official(part, k): f"{part}.{k}" for k in module.state_dict()}
-        for part, module in _parts(_empty(preset(config)))
+        for part, module in _parts(_empty(_with_official_names(config)))
     }
 
 

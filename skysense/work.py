@@ -67,6 +67,8 @@ class Work:
             "threads": torch.get_num_threads(),
         }
         attrs |= context_of(encoder, job.grid.lattice, job.windows)
+        if merge := getattr(encoder, "merge", ""):
+            attrs["merge"] = merge
         return attrs | {"notes": [*attrs["notes"], *encoder.notes]}
 
     def read(

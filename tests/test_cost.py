@@ -18,6 +18,38 @@ def test_operations_of_the_paper_model_are_the_published_arithmetic():
     assert hr == pytest.approx(19.3e12, rel=0.03)
 
 
+def test_operations_of_v2_are_the_arithmetic_of_its_stages():
+    """64 × 64 Sentinel pixels are 256 tokens in every stage; hr has 512² to 64² of them."""
+    config, window = PRESETS["v2-paper"], (64, 64)
+    widths, depths = (352, 704, 1408, 2816), (2, 2, 18, 2)
+
+    def date(tokens, merging):
+        total = 0.0
+        for i, (n, c, depth) in enumerate(zip(tokens, widths, depths, strict=True)):
+            s = 64 if i < 2 else n + 4
+            total += depth * n * (24 * c**2 + 4 * s * c) + (merging * n * (c // 2) ** 2 if i else 0)
+        return total
+
+    one, two = (operations(config, {"s2": n}, window, 4) for n in (1, 2))
+    fused = 256 * 24 * ((3 * (24 + 4 * 3 / 1024) - 2 * (24 + 4 * 2 / 1024)) * 1024**2)
+    read = 256 * 2 * 2816 * 1024
+    assert two - one == pytest.approx(date([256] * 4, 4) + fused + read)
+    hr = operations(config, {"hr": 1, "s2": 1}, window, 4)
+    assert hr - two == pytest.approx(date([512**2, 256**2, 128**2, 64**2], 16) - date([256] * 4, 4))
+
+
+def test_merging_less_costs_more_and_experts_cost_nothing():
+    config, window = PRESETS["v2-paper"], (64, 64)
+    costs = [
+        operations(config, {"hr": 1}, window, 1, merge)
+        for merge in ((True, True, True), (True, True, False), (True, False, False))
+    ]
+    assert costs == sorted(set(costs))
+    assert operations(PRESETS["v2-paper-moe"], {"hr": 1}, window, 1) == costs[0]
+    s2 = [operations(config, {"s2": 1}, window, 1, merge) for merge in (None, (True, False, False))]
+    assert s2[0] == s2[1]
+
+
 def test_forecast_counts_the_windows_and_bytes_that_embed_makes():
     stack, seen = file_stack(1200, 640, ("s2",)), []
     encoder = load_encoder("skysense-tiny", device="cpu")
@@ -49,7 +81,7 @@ def test_the_sentence_of_a_stack_names_its_dates_and_pixels_too():
     assert "the time to read" in words
 
 
-@pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
+@pytest.mark.parametrize("name", ["spectral", "skysense-tiny", "skysense-v2-tiny-untrained"])
 def test_memory_grows_with_windows_dates_and_sensors(name):
     encoder = load_encoder(name, device="cpu", precision="float32")
     stack = file_stack(1200, 640, ("hr", "s2", "s1"))
@@ -62,7 +94,7 @@ def test_memory_grows_with_windows_dates_and_sensors(name):
     assert without.peak_gb() < few.peak_gb() < more.peak_gb()
 
 
-@pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
+@pytest.mark.parametrize("name", ["spectral", "skysense-tiny", "skysense-v2-tiny-untrained"])
 def test_memory_is_at_least_the_tensors_that_are_there_at_once(name):
     encoder = load_encoder(name, device="cpu", precision="float32")
     stack = file_stack(1200, 640)

@@ -15,7 +15,7 @@ from skysense.errors import Cancelled, EncoderError, StackError
 from skysense.region import Region
 from skysense.windows import Lattice, cover
 
-ENCODERS = ("spectral", "skysense-tiny")
+ENCODERS = ("spectral", "skysense-tiny", "skysense-v2-tiny-untrained")
 UTM = (500_000.0, 5_600_000.0)
 
 

@@ -7,7 +7,7 @@ from stacks import file_stack
 
 from skysense.batch import Batch, SensorBatch, to_batch
 from skysense.embedding import embed
-from skysense.encoders import SHIPPED, Encoder, load_encoder
+from skysense.encoders import NAMES, SHIPPED, Encoder, load_encoder
 from skysense.errors import EncoderError
 from skysense.weights import build_model, save_checkpoint
 from skysense.windows import Lattice, plan_windows
@@ -20,7 +20,9 @@ def batch():
     return to_batch(stack, plan_windows(lattice, lattice.bounds))
 
 
-@pytest.mark.parametrize("name", ["spectral", "skysense-tiny", "skysense-tiny-untrained"])
+@pytest.mark.parametrize(
+    "name", ["spectral", "skysense-tiny", "skysense-tiny-untrained", "skysense-v2-tiny-untrained"]
+)
 def test_every_encoder_keeps_the_protocol(name, batch):
     encoder = load_encoder(name, device="cpu")
     assert isinstance(encoder, Encoder)
@@ -28,7 +30,7 @@ def test_every_encoder_keeps_the_protocol(name, batch):
     assert encoder(batch, stride=40).shape == (1, encoder.dim, 4, 4)
 
 
-@pytest.mark.parametrize("name", ["spectral", "skysense-tiny"])
+@pytest.mark.parametrize("name", ["spectral", "skysense-tiny", "skysense-v2-tiny-untrained"])
 def test_loading_twice_gives_identical_features(name, batch):
     a, b = (load_encoder(name, device="cpu", precision="float64") for _ in range(2))
     assert torch.equal(a(batch), b(batch))
@@ -90,6 +92,11 @@ def test_spectral_median_of_a_constant_place_is_that_constant():
         ({"name": "spectral", "precision": "int4"}, "precision="),
         ({"name": "spectral", "device": "tpu:9"}, "cannot be used here"),
         ({"name": "skysense-v1"}, "skysense convert"),
+        ({"name": "skysense-v2"}, "no weights of SkySense V2 were ever published"),
+        ({"name": "skysense-tiny", "merge": "2,3"}, "merges tokens in one way only"),
+        ({"name": "spectral", "merge": "2,3"}, "merges no tokens"),
+        ({"name": "skysense-v2-tiny-untrained", "merge": "5"}, "is no schedule"),
+        ({"name": "skysense-v2-tiny-untrained", "merge": (1, 1, 0)}, "is no schedule"),
         ({"name": "spectral", "path": "weights"}, "no weights to load"),
         ({"name": "skysense-tiny-untrained", "path": "weights"}, "no weights to load"),
         ({"name": "skysense-tiny", "seed": 1}, "seed=1 would change nothing"),
@@ -105,7 +112,7 @@ def test_a_stride_that_is_no_stride_is_refused(batch):
         load_encoder("spectral", device="cpu")(batch, stride=15)
 
 
-@pytest.fixture(scope="module", params=["spectral", "skysense-tiny"])
+@pytest.fixture(scope="module", params=["spectral", "skysense-tiny", "skysense-v2-tiny-untrained"])
 def exact(request):
     return load_encoder(request.param, device="cpu", precision="float64")
 
@@ -172,6 +179,24 @@ def test_random_weights_stay_untrained_when_they_were_stored(tmp_path):
     features = embed(file_stack(80, 80, ("s2",)), encoder)
     assert features.attrs["untrained"] == 1
     assert "For a test." in features.attrs["notes"]
+
+
+def test_weights_of_v2_are_loaded_by_its_name_from_a_folder(tmp_path, batch):
+    save_checkpoint(build_model("v2-tiny"), tmp_path / "w", licence="CC0-1.0")
+    encoder = load_encoder(
+        "skysense-v2-tiny", path=tmp_path / "w", device="cpu", precision="float64"
+    )
+    random = load_encoder("skysense-v2-tiny-untrained", device="cpu", precision="float64")
+    assert encoder.untrained
+    assert torch.equal(encoder(batch, 40), random(batch, 40))
+
+
+def test_an_encoder_without_weights_here_is_not_listed_but_says_what_to_do():
+    if "skysense-v2-tiny" in SHIPPED:
+        pytest.skip("it comes with this version")
+    assert "skysense-v2-tiny" not in NAMES
+    with pytest.raises(EncoderError, match="give path="):
+        load_encoder("skysense-v2-tiny")
 
 
 def test_a_checkpoint_of_another_size_is_refused_by_name(tmp_path):

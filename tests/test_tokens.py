@@ -22,9 +22,9 @@ LATE = Dates(first="2023-03-20", last="2023-05-10")
 """Dates two to four: one new date of each sensor."""
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    return load_encoder("skysense-tiny-untrained", precision="float32", device="cpu")
+@pytest.fixture(scope="module", params=["skysense-tiny-untrained", "skysense-v2-tiny-untrained"])
+def tiny(request):
+    return load_encoder(request.param, precision="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_two_encoders_share_a_cache_without_mixing(tiny, stack):
 
 
 def test_a_full_cache_keeps_what_the_work_began_with_and_changes_nothing(tiny, stack):
-    each = 16 * 16 * (128 * 4 + 1)
+    each = 16 * 16 * (tiny.model.config.s2.out_dim * 4 + 1)
     cache = TokenCache(max_gb=10.5 * each / 1e9)
     options = {"resolution": 40, "dates": EARLY}
     alone = embed(stack, tiny, **options)
@@ -144,7 +144,7 @@ def test_a_full_cache_keeps_what_the_work_began_with_and_changes_nothing(tiny, s
 
 
 def test_what_was_not_used_for_longest_goes_first(tiny):
-    each = 16 * 16 * (128 * 4 + 1)
+    each = 16 * 16 * (tiny.model.config.s2.out_dim * 4 + 1)
     cache = TokenCache(max_gb=2.5 * each / 1e9)
     stack = file_stack(
         640, 640, ("s2",), dates=COUNT, edit=lambda _, data, valid: (data, valid | 1)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skysense.errors import WeightsError
-from skysense.model import PRESETS, SkySenseConfig
+from skysense.model import PRESETS, config_from_json
 from skysense.model.config import PrototypeConfig
 from skysense.weights import (
     build_model,
@@ -111,9 +111,28 @@ def test_random_weights_depend_on_the_seed_and_nothing_else():
     assert random_id(7) == "random(seed=7)"
 
 
+def test_a_model_of_v2_comes_back_equal_and_its_file_says_which_family_it_is(tmp_path):
+    model = build_model("v2-tiny", seed=1)
+    save_checkpoint(model, tmp_path / "w", licence="CC0")
+    loaded = load_checkpoint(tmp_path / "w").model
+    assert loaded.config == model.config
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())
+    said = json.loads((tmp_path / "w" / "config.json").read_text())["config"]
+    assert said["family"] == "skysense-v2"
+
+
+def test_a_file_of_v1_says_nothing_of_families(folder):
+    assert "family" not in json.loads((folder / "config.json").read_text())["config"]
+
+
+def test_v2_has_no_official_names():
+    with pytest.raises(WeightsError, match="neither code nor weights were published"):
+        official_schema("v2-tiny")
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_configuration_survives_its_json(name):
-    assert SkySenseConfig.from_json(PRESETS[name].to_json()) == PRESETS[name]
+    assert config_from_json(PRESETS[name].to_json()) == PRESETS[name]
 
 
 def test_unknown_preset_is_refused():

@@ -1,201 +1,49 @@
-"""Every number of the model in one frozen, nested dataclass, and the presets.
+"""Every number of the models in frozen, nested dataclasses, and the presets.
 
-This file is the only place with architecture numbers. It imports no tensor library, so a
-configuration can be read, compared and written without loading one.
+This file and `skysense.model.config_parts` are the only places with architecture numbers. They import
+no tensor library, so a configuration can be read, compared and written without loading one.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from skysense.errors import EncoderError
+from skysense.model.config_parts import (
+    KEPT_S1,
+    KEPT_S2,
+    MERGED_HR,
+    BackboneConfig,
+    FusionConfig,
+    PrototypeConfig,
+    Reads,
+    SwinConfig,
+    TokenizerConfig,
+    ViTConfig,
+)
 
 #: Parts of a model, in the order in which they are written and reported.
 PARTS = ("hr", "s2", "s1", "head_s2", "head_s1", "fusion", "calendar")
+#: Parts of a model with one backbone for all sensors.
+V2_PARTS = ("hr", "s2", "s1", "backbone", "head_s2", "head_s1", "fusion", "calendar")
 #: Sensors in the order in which their tokens enter the fusion sequence.
 SENSOR_ORDER = ("hr", "s2", "s1")
+#: What the `family` of a V2 configuration says; one of V1 says nothing.
+V2 = "skysense-v2"
 
 
-@dataclass(frozen=True)
-class SwinConfig:
-    """The high-resolution optical encoder (Swin Transformer V2, post-norm).
+class ModelConfig:
+    """What the configurations of both models have in common: whatever follows the encoders.
 
-    Attributes:
-        in_channels: Input bands (red, green, blue).
-        dim: Width of the first stage; each later stage doubles it.
-        depths: Blocks per stage.
-        heads: Attention heads per stage.
-        window: Side of an attention window, in tokens.
-        pretrained_windows: Window side each stage was first trained with; 0 = the same.
-        patch: Side of a patch, in pixels.
-        extra_norm_every: In the stage `extra_norm_stage`, every so many blocks end with a third norm.
-        extra_norm_stage: The stage that carries these extra norms.
-        mlp_ratio: Hidden width of the MLP over its width.
-        drop_path: Highest stochastic-depth rate, reached linearly at the last block.
-        eps: Epsilon of every LayerNorm.
-        out_indices: Stages returned, each through an outer LayerNorm of its own.
-        pad_small_map: Whether a map smaller than the window is padded (True) or refused.
-    """
-
-    in_channels: int = 3
-    dim: int = 352
-    depths: tuple[int, ...] = (2, 2, 18, 2)
-    heads: tuple[int, ...] = (8, 16, 32, 64)
-    window: int = 8
-    pretrained_windows: tuple[int, ...] = (0, 0, 0, 0)
-    patch: int = 4
-    extra_norm_every: int = 6
-    extra_norm_stage: int = 2
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.2
-    eps: float = 1e-5
-    out_indices: tuple[int, ...] = (3,)
-    pad_small_map: bool = False
-
-    @property
-    def out_dim(self) -> int:
-        """Width of the last map."""
-        return self.dim * 2 ** (len(self.depths) - 1)
-
-    @property
-    def stride(self) -> int:
-        """Pixels per cell of the last map."""
-        return self.patch * 2 ** (len(self.depths) - 1)
-
-
-@dataclass(frozen=True)
-class ViTConfig:
-    """The encoder of one Sentinel sensor (plain pre-norm ViT, one date at a time).
-
-    Attributes:
-        in_channels: Input bands.
-        image: Side in pixels of the window whose positions were learned.
-        patch: Side of a patch, in pixels.
-        dim: Token width.
-        layers: Transformer layers.
-        heads: Attention heads.
-        mlp_ratio: Hidden width of the MLP over `dim`.
-        drop_path: Highest stochastic-depth rate (MLP branch only).
-        eps: Epsilon of every LayerNorm. Official v1 code has 1e-5, SkySense++ 1e-6 for the same
-            weights; which of them pre-training used is unknown.
-        cls_token: Whether the class token stays in the sequence (v1) or is removed after the
-            positions were added (SkySense++). Parameters are the same in both cases.
-        resize: "bicubic" (v1) or "bilinear": how positions are resized to another token grid.
-        out_indices: Layers returned; empty means the last.
-    """
-
-    in_channels: int = 10
-    image: int = 64
-    patch: int = 4
-    dim: int = 1024
-    layers: int = 24
-    heads: int = 16
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.3
-    eps: float = 1e-5
-    cls_token: bool = True
-    resize: str = "bicubic"
-    out_indices: tuple[int, ...] = ()
-
-    @property
-    def out_dim(self) -> int:
-        """Width of the map."""
-        return self.dim
-
-    @property
-    def stride(self) -> int:
-        """Pixels per token of the map."""
-        return self.patch
-
-
-@dataclass(frozen=True)
-class FusionConfig:
-    """The up-sampling heads, the calendar embedding and the temporal fusion transformer.
-
-    Attributes:
-        in_dim: Width of the tokens before the input projection (equals the HR width).
-        dim: Width of the transformer and of the fused features.
-        layers: Transformer layers.
-        heads: Attention heads.
-        mlp_ratio: Hidden width of the MLP over `dim`.
-        drop_path: Highest stochastic-depth rate (MLP branch only).
-        eps: Epsilon of every LayerNorm.
-        cls_token: Whether the extra token F_e is prepended.
-        up_scale: Up-sampling of the Sentinel tokens, 40 m to 10 m.
-        calendar: Tokens that get a day-of-year embedding: "s2" (what the code does), "all" (what
-            the paper's formula says) or "none".
-        calendar_rows: Rows of the day-of-year table.
-    """
-
-    in_dim: int = 2816
-    dim: int = 1024
-    layers: int = 24
-    heads: int = 16
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.3
-    eps: float = 1e-5
-    cls_token: bool = True
-    up_scale: int = 4
-    calendar: str = "s2"
-    calendar_rows: int = 365
-
-
-@dataclass(frozen=True)
-class PrototypeConfig:
-    """The geo-context prototypes: one bank per cell of the Earth.
-
-    The weights were never released; the paper's sizes are 4096 cells of 100 prototypes, and its 215
-    million parameters fit a width of 512.
-
-    Attributes:
-        context: Whether the read-out is concatenated to the fused features.
-        cells: Cells whose banks the model holds itself; 0 = banks are given with each call.
-        count: Prototypes per cell.
-        epsilon: Entropy of the balanced assignment (unpublished; 0.05 is a common choice).
-        iterations: Sinkhorn iterations (unpublished).
-        momentum: Weight of the old bank in an update (unpublished).
-        dim: Width of the prototypes, to which a learned linear map brings the fused features; 0 =
-            the width of the fused features, without such a map.
-        division: The rule that divides the Earth into `cells`, among `skysense.cells.RULES`.
-    """
-
-    context: bool = False
-    cells: int = 0
-    count: int = 100
-    epsilon: float = 0.05
-    iterations: int = 3
-    momentum: float = 0.99
-    dim: int = 0
-    division: str = "lon-sinlat"
-
-
-@dataclass(frozen=True)
-class SkySenseConfig:
-    """The whole model.
-
-    Attributes:
-        name: Name of the preset, or of the family a checkpoint belongs to.
-        hr: High-resolution optical encoder.
-        s2: Sentinel-2 encoder.
-        s1: Sentinel-1 encoder.
-        fusion: Heads, calendar and fusion transformer.
-        prototypes: Geo-context prototypes.
-        parts: The parts that exist, among `PARTS`; a checkpoint may hold fewer than all.
+    `hr`, `s2` and `s1` say of each sensor at least what `Reads` does.
     """
 
     name: str
-    hr: SwinConfig = field(default_factory=SwinConfig)
-    s2: ViTConfig = field(default_factory=ViTConfig)
-    s1: ViTConfig = field(default_factory=lambda: ViTConfig(in_channels=2))
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-    prototypes: PrototypeConfig = field(default_factory=PrototypeConfig)
-    parts: tuple[str, ...] = PARTS
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that cannot describe a model."""
-        check_config(self)
+    fusion: FusionConfig
+    prototypes: PrototypeConfig
+    parts: tuple[str, ...]
 
     @property
     def dim(self) -> int:
@@ -219,27 +67,125 @@ class SkySenseConfig:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> "SkySenseConfig":
+    def from_json(cls, text: str) -> Any:
         """Read what `to_json` wrote.
 
         Raises:
             EncoderError: The text is not JSON, or has missing, unknown or mistyped entries.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise EncoderError(
-                f"This model configuration is not JSON ({error}); give the text that "
-                "SkySenseConfig.to_json wrote."
-            ) from error
-        return _build(cls, values, "config")
+        return _build(cls, _values(text), "config")
+
+
+@dataclass(frozen=True)
+class SkySenseConfig(ModelConfig):
+    """The whole of SkySense V1.
+
+    Attributes:
+        name: Name of the preset, or of the family a checkpoint belongs to.
+        hr: High-resolution optical encoder.
+        s2: Sentinel-2 encoder.
+        s1: Sentinel-1 encoder.
+        fusion: Heads, calendar and fusion transformer.
+        prototypes: Geo-context prototypes.
+        parts: The parts that exist, among `PARTS`; a checkpoint may hold fewer than all.
+    """
+
+    name: str
+    hr: SwinConfig = field(default_factory=SwinConfig)
+    s2: ViTConfig = field(default_factory=ViTConfig)
+    s1: ViTConfig = field(default_factory=lambda: ViTConfig(in_channels=2))
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    prototypes: PrototypeConfig = field(default_factory=PrototypeConfig)
+    parts: tuple[str, ...] = PARTS
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot describe a model."""
+        check_config(self)
+
+
+@dataclass(frozen=True)
+class SkySenseV2Config(ModelConfig):
+    """The whole of SkySense V2.
+
+    Attributes:
+        name: Name of the preset.
+        backbone: The encoder of all sensors.
+        tokens_hr: How high resolution enters it: merging from 1.25 m tokens to 10 m.
+        tokens_s2: How Sentinel-2 does: 40 m tokens that stay.
+        tokens_s1: How Sentinel-1 does.
+        fusion: Heads, calendar and fusion transformer, as V1's.
+        prototypes: Geo-context prototypes, as V1's.
+        parts: The parts that exist, among `V2_PARTS`.
+        family: Tells a file of this configuration from one of V1; always `V2`.
+    """
+
+    name: str
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    tokens_hr: TokenizerConfig = MERGED_HR
+    tokens_s2: TokenizerConfig = KEPT_S2
+    tokens_s1: TokenizerConfig = KEPT_S1
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    prototypes: PrototypeConfig = field(default_factory=PrototypeConfig)
+    parts: tuple[str, ...] = V2_PARTS
+    family: str = V2
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot describe a model."""
+        check_v2(self)
+
+    def tokens(self, sensor: str) -> TokenizerConfig:
+        """How a sensor enters the backbone."""
+        return getattr(self, f"tokens_{sensor}")
+
+    @property
+    def hr(self) -> Reads:
+        """What high-resolution pixels must be, and what becomes of them."""
+        return self._reads("hr")
+
+    @property
+    def s2(self) -> Reads:
+        """The same of Sentinel-2."""
+        return self._reads("s2")
+
+    @property
+    def s1(self) -> Reads:
+        """The same of Sentinel-1."""
+        return self._reads("s1")
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Sensors that can enter fusion: those with a tokenizer and, for s2 and s1, a head."""
+        return super().sensors if "backbone" in self.parts else ()
+
+    def _reads(self, sensor: str) -> Reads:
+        given, patch = self.tokens(sensor), self.backbone.patch
+        stride = patch * 8 if sensor == "hr" else patch
+        return Reads(given.in_channels, patch / given.repeat, stride, self.backbone.widths[-1])
+
+
+def config_from_json(text: str) -> SkySenseConfig | SkySenseV2Config:
+    """Read what `to_json` of either configuration wrote; errors as there."""
+    values = _values(text)
+    later = isinstance(values, Mapping) and "family" in values
+    return _build(SkySenseV2Config if later else SkySenseConfig, values, "config")
+
+
+def _values(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise EncoderError(
+            f"This model configuration is not JSON ({error}); give the text that "
+            "SkySenseConfig.to_json wrote."
+        ) from error
 
 
 def _build(kind: type, values: Any, where: str) -> Any:
     """Make the dataclass `kind` from plain JSON values, refusing anything that does not fit."""
     if not isinstance(values, Mapping):
         raise EncoderError(f"{where} is {values!r}, but must be an object with named entries.")
-    hints = get_type_hints(kind)
+    named = get_type_hints(kind)
+    hints = {f.name: named[f.name] for f in dataclasses.fields(kind)}
     missing, unknown = sorted(hints.keys() - values.keys()), sorted(values.keys() - hints.keys())
     if missing or unknown:
         raise EncoderError(
@@ -253,8 +199,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     """One entry, turned into the declared type."""
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)
-    if hint in (tuple[int, ...], tuple[str, ...]):
-        inner = int if hint == tuple[int, ...] else str
+    if hint in (tuple[int, ...], tuple[str, ...], tuple[bool, ...]):
+        inner = get_args(hint)[0]
         if isinstance(value, list) and all(type(v) is inner for v in value):
             return tuple(value)
     elif type(value) is hint or (hint is float and type(value) is int):
@@ -269,28 +215,70 @@ def check_config(config: SkySenseConfig) -> None:
         EncoderError: A width is not divisible by its heads, parts are unknown, or widths that
             must meet differ.
     """
-    h, f, p = config.hr, config.fusion, config.prototypes
+    h, f = config.hr, config.fusion
     widths = [(f"hr stage {i}", h.dim * 2**i, n) for i, n in enumerate(h.heads)]
     widths += [(n, v.dim, v.heads) for n, v in (("s2", config.s2), ("s1", config.s1))]
-    widths.append(("fusion", f.dim, f.heads))
-    problems = [
-        f"the {name} width {dim} is not a multiple of its {heads} heads"
-        for name, dim, heads in widths
-        if heads < 1 or dim < 1 or dim % heads
-    ]
+    problems = _indivisible([*widths, ("fusion", f.dim, f.heads)])
     if not len(h.depths) == len(h.heads) == len(h.pretrained_windows):
         problems.append("hr depths, heads and pretrained_windows differ in length")
     elif "hr" in config.parts and "fusion" in config.parts and h.out_dim != f.in_dim:
         problems.append(f"hr ends {h.out_dim} wide, but fusion reads tokens {f.in_dim} wide")
     if h.stride != config.s2.patch * 8 or config.s2.patch != config.s1.patch:
         problems.append("32 high-resolution pixels must meet one Sentinel pixel of a 4-pixel patch")
-    if f.calendar not in ("s2", "all", "none"):
-        problems.append(f'fusion.calendar is {f.calendar!r}, not "s2", "all" or "none"')
     for name, vit in (("s2", config.s2), ("s1", config.s1)):
         if vit.resize not in ("bicubic", "bilinear"):
             problems.append(f'{name}.resize is {vit.resize!r}, not "bicubic" or "bilinear"')
-    if unknown := sorted(set(config.parts) - set(PARTS)):
-        problems.append(f"parts {unknown} are unknown (known: {', '.join(PARTS)})")
+    _refuse(config, problems + _after_the_encoders(config, PARTS))
+
+
+def check_v2(config: SkySenseV2Config) -> None:
+    """Refuse a configuration that cannot be built; errors as `check_config`."""
+    b, f = config.backbone, config.fusion
+    plain = sum(b.depths[2:])
+    widths = [
+        (f"backbone stage {i + 1}", *pair)
+        for i, pair in enumerate(zip(b.widths, b.heads, strict=False))
+    ]
+    problems = _indivisible([*widths, ("fusion", f.dim, f.heads)])
+    if len(b.depths) != 4 or len(b.heads) != 4:
+        problems.append("the backbone has four stages, so four depths and four numbers of heads")
+    elif {"hr", "fusion", "backbone"} <= set(config.parts) and b.widths[-1] != f.in_dim:
+        problems.append(f"the backbone ends {b.widths[-1]} wide, but fusion reads {f.in_dim}")
+    if b.patch != 4:
+        problems.append(f"patches of {b.patch} pixels do not lead to tokens of 10 m and 40 m; 4 do")
+    if b.positions not in ("metres", "none"):
+        problems.append(f'backbone.positions is {b.positions!r}, not "metres" or "none"')
+    if b.prompts < 0 or b.experts < 1 or not 0 <= b.moe_blocks <= plain:
+        problems.append(
+            f"{b.prompts} prompts, and {b.experts} experts in the last {b.moe_blocks} blocks, cannot "
+            f"be: experts may be in up to {plain} blocks, those of the last two stages"
+        )
+    for sensor in SENSOR_ORDER:
+        given = config.tokens(sensor)
+        if len(given.merge) != 3 or given.repeat < 1 or not given.pixel > 0:
+            problems.append(
+                f"tokens_{sensor} needs three times yes or no in merge, and positive pixel and repeat"
+            )
+    if config.family != V2:
+        problems.append(f"its family is {config.family!r}, not {V2!r}")
+    _refuse(config, problems + _after_the_encoders(config, V2_PARTS))
+
+
+def _indivisible(widths: list[tuple[str, int, int]]) -> list[str]:
+    return [
+        f"the {name} width {dim} is not a multiple of its {heads} heads"
+        for name, dim, heads in widths
+        if heads < 1 or dim < 1 or dim % heads
+    ]
+
+
+def _after_the_encoders(config: ModelConfig, known: tuple[str, ...]) -> list[str]:
+    """What is wrong with fusion, parts and prototypes."""
+    f, p, problems = config.fusion, config.prototypes, []
+    if f.calendar not in ("s2", "all", "none"):
+        problems.append(f'fusion.calendar is {f.calendar!r}, not "s2", "all" or "none"')
+    if unknown := sorted(set(config.parts) - set(known)):
+        problems.append(f"parts {unknown} are unknown (known: {', '.join(known)})")
     if p.cells < 0 or p.count < 1 or p.dim < 0 or (p.cells and not p.context):
         problems.append(
             f"prototypes of {p.cells} cells of {p.count}, {p.dim} wide, with context={p.context} "
@@ -301,6 +289,10 @@ def check_config(config: SkySenseConfig) -> None:
             f"prototypes.epsilon {p.epsilon}, iterations {p.iterations} and momentum {p.momentum} "
             "must be above 0, at least 1, and from 0 to below 1"
         )
+    return problems
+
+
+def _refuse(config: ModelConfig, problems: list[str]) -> None:
     if problems:
         raise EncoderError(
             f"The configuration {config.name!r} cannot be built: {'; '.join(problems)}."
@@ -314,8 +306,10 @@ def _small(name: str, *, hr: SwinConfig, vit: ViTConfig, fusion: FusionConfig) -
 
 
 #: "paper" is SkySense V1 (1.66 G parameters); "tiny" (4 M) runs a full window in seconds on two
-#: cores; "base" (0.1 G) is between. All keep patches, strides and up-sampling.
-PRESETS: dict[str, SkySenseConfig] = {
+#: cores; "base" (0.1 G) is between. All keep patches, strides and up-sampling. "v2-paper" is SkySense
+#: V2 (1.2 G), "v2-paper-moe" with eight experts in the last six blocks (2.5 G, of which a token meets
+#: as many as before); "v2-tiny" (5 M) has experts too.
+PRESETS: dict[str, SkySenseConfig | SkySenseV2Config] = {
     "tiny": _small(
         "tiny",
         hr=SwinConfig(
@@ -331,4 +325,15 @@ PRESETS: dict[str, SkySenseConfig] = {
         fusion=FusionConfig(in_dim=768, dim=384, layers=8, heads=6, drop_path=0.1),
     ),
     "paper": SkySenseConfig(name="paper"),
+    "v2-tiny": SkySenseV2Config(
+        name="v2-tiny",
+        backbone=BackboneConfig(
+            dim=24, depths=(2, 2, 4, 2), heads=(1, 2, 2, 4), drop_path=0.1, moe_blocks=2, experts=4
+        ),
+        fusion=FusionConfig(in_dim=192, dim=128, layers=4, heads=4, drop_path=0.1),
+    ),
+    "v2-paper": SkySenseV2Config(name="v2-paper"),
+    "v2-paper-moe": SkySenseV2Config(
+        name="v2-paper-moe", backbone=BackboneConfig(moe_blocks=6, experts=8)
+    ),
 }

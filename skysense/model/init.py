@@ -43,7 +43,7 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
         leaf = name.rpartition(".")[2]
         if leaf == "logit_scale":
             tensor.fill_(math.log(10.0))
-        elif leaf in ("cls_token", "pos_embed", "table"):
+        elif leaf in ("cls_token", "pos_embed", "table") or "prompts." in name:
             normal(tensor, 0.02)
         elif tensor.ndim == 1:
             tensor.fill_(1.0 if id(tensor) in gains else 0.0)

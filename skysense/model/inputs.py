@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skysense.errors import EncoderError
-from skysense.model.config import SENSOR_ORDER, SkySenseConfig
+from skysense.model.config import SENSOR_ORDER, ModelConfig
 
 #: 10 m cells per side of one 40 m Sentinel token.
 CELLS_PER_TOKEN = 4
@@ -121,7 +121,7 @@ def places_of(features: Mapping[str, DateFeatures], at: Tensor) -> Lattice:
     return Lattice((b, at.shape[1], 1), batch, row, column, phase)
 
 
-def check_pixels(config: SkySenseConfig, sensor: str, pixels: Tensor, valid: Tensor | None) -> None:
+def check_pixels(config: ModelConfig, sensor: str, pixels: Tensor, valid: Tensor | None) -> None:
     """Make sure that a sensor's encoder can read these pixels.
 
     Raises:
@@ -163,7 +163,7 @@ def check_pixels(config: SkySenseConfig, sensor: str, pixels: Tensor, valid: Ten
         )
 
 
-def check_features(config: SkySenseConfig, features: Mapping[str, DateFeatures]) -> None:
+def check_features(config: ModelConfig, features: Mapping[str, DateFeatures]) -> None:
     """Make sure that encoded dates fit the model and each other.
 
     Raises:

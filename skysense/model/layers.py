@@ -95,8 +95,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
         """Apply to each token by itself."""
-        mixed = torch.is_autocast_enabled(x.device.type)
-        if torch.is_grad_enabled() or mixed or x.is_cuda or x[..., 0].numel() <= MLP_CHUNK:
+        small = x[..., 0].numel() <= MLP_CHUNK or x.device.type in ("cuda", "meta")
+        if torch.is_grad_enabled() or small or torch.is_autocast_enabled(x.device.type):
             return self.fc2(F.gelu(self.fc1(x)))
         flat = x.reshape(-1, x.shape[-1])
         out = torch.empty_like(flat)
@@ -145,6 +145,17 @@ class Attention(nn.Module):
         scores = torch.einsum("nhd,nshd->nhs", q[:, 0], k) * (c // self.heads) ** -0.5
         return scores.softmax(-1).mean(1)
 
+    def shares(self, x: Float[Tensor, "n s c"], count: int) -> Float[Tensor, "n s count"]:
+        """How much each token looks at each of the first `count`, mean over the heads.
+
+        Queries go a few at a time, so that no table of all pairs is ever held.
+        """
+        n, s, c = x.shape
+        q, k, _ = self.qkv(x).view(n, s, 3, self.heads, c // self.heads).unbind(2)  # n s h d
+        q, k = q.transpose(1, 2) * (c // self.heads) ** -0.5, k.permute(0, 2, 3, 1)  # k: n h d s
+        parts = [(part @ k).softmax(-1)[..., :count].mean(1) for part in q.split(SHORT, dim=2)]
+        return torch.cat(parts, dim=1)
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         mask = None if valid is None else valid[:, None, None, :]  # n 1 1 s
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # n h s d
@@ -175,14 +186,25 @@ def _plain(
 
 
 class Layer(nn.Module):
-    """Pre-norm transformer layer; stochastic depth on the MLP branch only, as in the original."""
+    """Pre-norm transformer layer; stochastic depth on the MLP branch only, as in the original.
 
-    def __init__(self, dim: int, heads: int, ratio: float, drop_path: float, eps: float) -> None:
+    `mlp` may be something that stands in for the MLP.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        ratio: float,
+        drop_path: float,
+        eps: float,
+        mlp: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, heads)
         self.ln2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = MLP(dim, ratio)
+        self.mlp = MLP(dim, ratio) if mlp is None else mlp
         self.drop = DropPath(drop_path)
 
     def forward(

@@ -23,14 +23,20 @@ MASKED = -100.0
 
 
 class WindowAttention(nn.Module):
-    """Scaled cosine attention inside windows, with a continuous relative position bias."""
+    """Scaled cosine attention inside windows, with a continuous relative position bias.
 
-    def __init__(self, dim: int, heads: int, window: int, pretrained_window: int) -> None:
+    Queries and values have a bias, keys have one only if `key_bias` says so.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, window: int, pretrained_window: int, key_bias: bool = False
+    ) -> None:
         super().__init__()
         self.heads, self.window = heads, window
         self.pretrained_window = pretrained_window
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0)))
         self.q_bias = nn.Parameter(torch.zeros(dim))
+        self.k_bias = nn.Parameter(torch.zeros(dim)) if key_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim))
         self.cpb_mlp = nn.Sequential(
             nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, heads, bias=False)
@@ -51,7 +57,8 @@ class WindowAttention(nn.Module):
                 ends of the map, which are kept apart. One number only if nothing was shifted.
         """
         b, windows, n = x.shape[:3]
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        k_bias = torch.zeros_like(self.q_bias) if self.k_bias is None else self.k_bias
+        bias = torch.cat([self.q_bias, k_bias, self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias).view(b, windows, n, 3, self.heads, -1)
         q, k, v = qkv.unbind(3)  # b windows n h d
         scale = self.logit_scale.clamp(max=math.log(100.0)).exp().view(self.heads, 1)
@@ -123,13 +130,20 @@ class Block(nn.Module):
     """Window attention and MLP, each followed by its norm before it joins the residual stream."""
 
     def __init__(
-        self, config: SwinConfig, stage: int, *, shifted: bool, extra_norm: bool, drop_path: float
+        self,
+        config: SwinConfig,
+        stage: int,
+        *,
+        shifted: bool,
+        extra_norm: bool,
+        drop_path: float,
+        key_bias: bool = False,
     ) -> None:
         super().__init__()
         dim = config.dim * 2**stage
         self.shifted, self.pad_small_map = shifted, config.pad_small_map
         self.attn = WindowAttention(
-            dim, config.heads[stage], config.window, config.pretrained_windows[stage]
+            dim, config.heads[stage], config.window, config.pretrained_windows[stage], key_bias
         )
         self.norm1 = nn.LayerNorm(dim, eps=config.eps)
         self.mlp = MLP(dim, config.mlp_ratio)
@@ -193,12 +207,16 @@ def _window_order(
 
 
 class Merge(nn.Module):
-    """Halves the map: 2 × 2 tokens, flattened channel-major, become one of twice the width."""
+    """Halves the map: 2 × 2 tokens, flattened channel-major, become one of twice the width.
+
+    Or keeps it, making each token twice as wide by the same weights.
+    """
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(2 * dim, eps=eps)
+        self.memo = Memo()
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h2 w2 c2"]:
         """Zero-pads odd sides at the right and the bottom."""
@@ -209,11 +227,23 @@ class Merge(nn.Module):
         x = x.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4)  # b h w c 2 2
         return self.norm(self.reduction(x.flatten(3)))
 
+    def keep(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c2"]:
+        """What `forward` makes of four copies of each token, at its own place.
+
+        The four blocks of the weights are summed, so on a map of identical neighbours this is
+        `forward`, repeated.
+        """
+        weight = self.reduction.weight
+        whole = self.memo.get("keep", [weight], lambda: weight.unflatten(1, (-1, 4)).sum(-1))
+        return self.norm(F.linear(x, whole))
+
 
 class Stage(nn.Module):
     """Merging (from the second stage on) and the blocks after it."""
 
-    def __init__(self, config: SwinConfig, stage: int, rates: list[float]) -> None:
+    def __init__(
+        self, config: SwinConfig, stage: int, rates: list[float], *, key_bias: bool = False
+    ) -> None:
         super().__init__()
         dim = config.dim * 2**stage
         every = config.extra_norm_every if stage == config.extra_norm_stage else 0
@@ -225,13 +255,16 @@ class Stage(nn.Module):
                 shifted=i % 2 == 1,
                 extra_norm=every > 0 and (i + 1) % every == 0,
                 drop_path=rate,
+                key_bias=key_bias,
             )
             for i, rate in enumerate(rates)
         )
 
-    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h2 w2 c2"]:
-        """One stage over a channels-last map."""
-        x = self.downsample(x)
+    def forward(
+        self, x: Float[Tensor, "b h w c"], merge: bool = True
+    ) -> Float[Tensor, "b h2 w2 c2"]:
+        """One stage over a channels-last map, which it halves first unless `merge` is off."""
+        x = self.downsample(x) if merge else self.downsample.keep(x)
         for block in self.blocks:
             x = block(x)
         return x

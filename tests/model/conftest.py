@@ -4,14 +4,14 @@ import dataclasses
 
 import pytest
 import torch
-from mini import MINI, make_inputs, make_model
+from mini import make_inputs, make_model
 
 from skysense.model.config import PrototypeConfig
 
 
 @pytest.fixture
 def model():
-    """The mini model in float64."""
+    """The mini model of V1 in float64."""
     return make_model()
 
 
@@ -22,10 +22,10 @@ def inputs():
 
 
 @pytest.fixture
-def placed():
-    """The mini model with banks for three cells, of which cell 1 was trained."""
+def placed(model):
+    """The same with banks for three cells, of which cell 1 was trained."""
     prototypes = PrototypeConfig(context=True, cells=3, count=5)
-    model = make_model(dataclasses.replace(MINI, prototypes=prototypes))
+    model = make_model(dataclasses.replace(model.config, prototypes=prototypes))
     model.prototypes.bank = model.prototypes.bank.double()
     model.prototypes.bank.normal_(generator=torch.Generator().manual_seed(4))
     model.prototypes.trained[1] = True

@@ -1,11 +1,11 @@
-"""A model small enough to be checked in float64, and inputs for it."""
+"""Models of both kinds, small enough to be checked in float64, and inputs for them."""
 
 import dataclasses
 
 import torch
 
-from skysense.model import SensorInput, SkySenseConfig
-from skysense.model.config import FusionConfig, SwinConfig, ViTConfig
+from skysense.model import SensorInput, SkySenseConfig, SkySenseV2Config
+from skysense.model.config_parts import BackboneConfig, FusionConfig, SwinConfig, ViTConfig
 from skysense.weights import build_model
 
 VIT = ViTConfig(image=16, dim=32, layers=2, heads=2)
@@ -18,10 +18,22 @@ MINI = SkySenseConfig(
     s1=dataclasses.replace(VIT, in_channels=2),
     fusion=FusionConfig(in_dim=64, dim=32, layers=2, heads=2),
 )
+MINI_V2 = SkySenseV2Config(
+    name="mini-v2",
+    backbone=BackboneConfig(
+        dim=8, depths=(2, 2, 2, 2), heads=(1, 2, 2, 4), window=4, drop_path=0.1, moe_blocks=3,
+        experts=3,
+    ),
+    fusion=FusionConfig(in_dim=64, dim=32, layers=2, heads=2),
+)  # fmt: skip
+DENSE_V2 = dataclasses.replace(
+    MINI_V2, backbone=dataclasses.replace(MINI_V2.backbone, moe_blocks=0)
+)
+BOTH = {"V1": MINI, "V2": MINI_V2}
 
 
 def make_model(config=MINI, seed=0):
-    """The mini model in float64, with biases and gains that are not their trivial start."""
+    """A mini model in float64, with biases and gains that are not their trivial start."""
     model = build_model(config, seed=seed).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The composition: what may change its result, and what may not."""
+"""The composition: what may change its result, and what may not, for V1 and V2 alike."""
 
 import copy
 import dataclasses
@@ -6,13 +6,19 @@ import itertools
 
 import pytest
 import torch
-from mini import MINI, make_inputs, make_model
+from mini import BOTH, DENSE_V2, MINI, make_inputs, make_model
 
 from skysense.errors import EncoderError
 from skysense.model import DateFeatures, SensorInput
 from skysense.model.prototypes import read_out
 
 SUBSETS = [s for n in (1, 2, 3) for s in itertools.combinations(("hr", "s2", "s1"), n)]
+
+
+@pytest.fixture(params=BOTH)
+def model(request):
+    """The mini models in float64."""
+    return make_model(BOTH[request.param])
 
 
 def run(model, inputs, **options):
@@ -34,7 +40,7 @@ def plain(model, inputs):
             continue
         pixels, valid, doy = inputs[sensor]
         b, t = doy.shape
-        x = getattr(model, sensor)(pixels.flatten(0, 1))
+        x = model.maps_of(sensor, pixels.flatten(0, 1)).permute(0, 3, 1, 2)
         if sensor != "hr":
             x = getattr(model, f"head_{sensor}")(x)
             valid = valid.repeat_interleave(4, 2).repeat_interleave(4, 3)
@@ -60,9 +66,9 @@ def test_fast_form_equals_the_plain_one_for_any_sensors(model, inputs, subset):
 
 
 @pytest.mark.parametrize("calendar", ["all", "none"])
-def test_fast_form_equals_the_plain_one_for_other_calendars(inputs, calendar):
-    fusion = dataclasses.replace(MINI.fusion, calendar=calendar)
-    model = make_model(dataclasses.replace(MINI, fusion=fusion))
+def test_fast_form_equals_the_plain_one_for_other_calendars(model, inputs, calendar):
+    fusion = dataclasses.replace(model.config.fusion, calendar=calendar)
+    model = make_model(dataclasses.replace(model.config, fusion=fusion))
     with torch.no_grad():
         expected = plain(model, inputs)
     assert_equal(run(model, inputs), expected)
@@ -202,11 +208,11 @@ def step_optimiser(model):
 
 
 def load_others(model):
-    model.load_state_dict(make_model(seed=9).state_dict())
+    model.load_state_dict(make_model(model.config, seed=9).state_dict())
 
 
 def assign_others(model):
-    model.load_state_dict(make_model(seed=9).state_dict(), assign=True)
+    model.load_state_dict(make_model(model.config, seed=9).state_dict(), assign=True)
 
 
 def round_trip_to_float32(model):
@@ -239,16 +245,17 @@ def test_copy_of_a_model_forgets_what_the_first_remembers(model, inputs):
 # Gradients
 
 
+@pytest.mark.parametrize("config", [MINI, DENSE_V2], ids=["V1", "V2"])
 @pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
-def test_gradient_reaches_every_parameter_that_took_part(inputs, subset):
-    fusion = dataclasses.replace(MINI.fusion, calendar="all")
-    model = make_model(dataclasses.replace(MINI, fusion=fusion)).train()
+def test_gradient_reaches_every_parameter_that_took_part(inputs, subset, config):
+    fusion = dataclasses.replace(config.fusion, calendar="all")
+    model = make_model(dataclasses.replace(config, fusion=fusion)).train()
     chosen = {s: inputs[s] for s in subset}
     for given in chosen.values():
         given.valid[:] = True
     torch.manual_seed(0)
     model(chosen).square().mean().backward()
-    took_part = ("fusion", "calendar", *subset, *(f"head_{s}" for s in subset))
+    took_part = ("backbone", "fusion", "calendar", *subset, *(f"head_{s}" for s in subset))
     for name, parameter in model.named_parameters():
         part = name.partition(".")[0]
         if part not in took_part:
