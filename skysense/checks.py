@@ -66,3 +66,29 @@ def shown(value: Any) -> str:
     except ValueError:  # an integer of more digits than Python prints
         return f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def text(name: str, value: Any, most: int, error: Kind, least: int = 0) -> str:
+    """A text of at most so many characters, on one line, that can be written and shown."""
+    if not isinstance(value, str):
+        raise error(f"{name}={shown(value)} is not text; give some in quotes.")
+    if not least <= len(value) <= most:
+        raise error(f"{name} has {len(value):,} characters; give {least} to {most:,} of them.")
+    if any(_unwritable(letter) for letter in value):
+        raise error(
+            f"{name}={shown(value)} holds a control character; leave line breaks and the like out."
+        )
+    return value
+
+
+def _unwritable(letter: str) -> bool:
+    """Control characters, half a letter, and marks that turn the reading direction."""
+    code = ord(letter)
+    return (
+        code < 0x20
+        or 0x7F <= code < 0xA0
+        or 0xD800 <= code < 0xE000
+        or code in (0x2028, 0x2029, 0xFEFF)
+        or 0x202A <= code <= 0x202E
+        or 0x2066 <= code <= 0x2069
+    )

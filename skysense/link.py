@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from skysense.checks import choice, shown
+from skysense.checks import choice, shown, text
 from skysense.dates import Dates
 from skysense.errors import SessionError
 from skysense.region import Region
-from skysense.session import NAME, RESOLUTIONS, WORD, Session, SessionPlace, text
+from skysense.session import NAME, RESOLUTIONS, WORD, Session, SessionPlace
 from skysense.sources import CATALOGUES
 
 MOST = 2_000
@@ -102,7 +102,7 @@ def shared(query: str) -> SharedState:
         raise SessionError(
             f"The link holds the unknown {shown(strange[0])}; known are {', '.join(KEYS)}."
         )
-    name = text("place", said.get("place", ""), NAME)
+    name = text("place", said.get("place", ""), NAME, SessionError)
     region = _region(said, name)
     source = said.get("source", "")
     if source:

@@ -18,7 +18,7 @@ from skysense import __version__
 from skysense.analysis.pixels import check_features
 from skysense.analysis.places import shape_of
 from skysense.analysis.prototypes import check_bank
-from skysense.checks import choice, number, shown, whole
+from skysense.checks import choice, number, shown, text, whole
 from skysense.dates import Dates
 from skysense.errors import EncoderError, SessionError
 from skysense.geojson import as_geojson, parse_geojson
@@ -66,17 +66,17 @@ class SessionPlace:
     """`feature_hash` of its features; empty if it has none yet."""
 
     def __post_init__(self) -> None:
-        text("the name of a place", self.name, NAME, least=1)
-        text("source", self.source, 1_000, least=1)
+        text("the name of a place", self.name, NAME, SessionError, least=1)
+        text("source", self.source, 1_000, SessionError, least=1)
         if self.region is not None and not isinstance(self.region, Region):
             raise SessionError(
                 f"region={shown(self.region)} of {self.name!r} is not a Region; make one with "
                 "Region.around(...), or leave it out."
             )
         if self.region is not None:
-            text("the name of a region", self.region.name, NAME)
+            text("the name of a region", self.region.name, NAME, SessionError)
         if self.scene is not None:
-            text("scene", self.scene, NAME, least=1)
+            text("scene", self.scene, NAME, SessionError, least=1)
         if self.sensors is not None:
             keys = _sequence("sensors", self.sensors, len(SENSORS))
             for key in keys:
@@ -109,8 +109,8 @@ class SessionChoices:
 
     def __post_init__(self) -> None:
         _matching("encoder", self.encoder, WORD, "letters, digits and dashes")
-        text("weights", self.weights, NAME)
-        text("checkpoint", self.checkpoint, 1_000)
+        text("weights", self.weights, NAME, SessionError)
+        text("checkpoint", self.checkpoint, 1_000, SessionError)
         if self.merge:
             object.__setattr__(self, "merge", _merging(self.merge))
         if not isinstance(self.dates, Dates):
@@ -173,7 +173,7 @@ class SessionClass:
     """(lon, lat) points and polygons in degrees; GeoJSON is taken too."""
 
     def __post_init__(self) -> None:
-        text("the name of a class", self.name, NAME, least=1)
+        text("the name of a class", self.name, NAME, SessionError, least=1)
         _matching("colour", self.colour, COLOUR, "a colour such as #0072b2")
         given = _sequence(f"the marks of {self.name!r}", self.places, MOST_MARKS)
         object.__setattr__(self, "places", tuple(_mark(each) for each in given))
@@ -210,8 +210,8 @@ class SessionView:
     """Least similarity that is found, -2..2: with counter-examples it is a difference."""
 
     def __post_init__(self) -> None:
-        text("view: place", self.place, NAME)
-        text("view: basis_of", self.basis_of, NAME)
+        text("view: place", self.place, NAME, SessionError)
+        text("view: basis_of", self.basis_of, NAME, SessionError)
         _matching("top", self.top, WORD, "the name of a layer")
         _matching("axes", self.axes, WORD, "the name of a projection")
         number("opacity", self.opacity, 0, 1, SessionError)
@@ -260,7 +260,7 @@ class Session:
                 raise SessionError(f"{name}: {shown(wrong[0])} is not a {kind.__name__}.")
             object.__setattr__(self, name, several)
         for name in self.prototypes:
-            text("the name of a prototype", name, NAME)
+            text("the name of a prototype", name, NAME, SessionError)
         for what, several in (("places", self.places), ("classes", self.labels)):
             names = [each.name for each in several]
             if twice := [name for name in names if names.count(name) > 1]:
@@ -272,7 +272,7 @@ class Session:
                     f"{name}={shown(getattr(self, name))} is no {kind.__name__}; make one, or leave "
                     "it out."
                 )
-        text("version", self.version, 40)
+        text("version", self.version, 40, SessionError)
         known = {"", *(place.name for place in self.places)}
         for name in (self.view.place, self.view.basis_of):
             if name not in known:
@@ -342,38 +342,6 @@ def check_count(numbers: int) -> None:
             f"Outlines and marks hold more than {MOST_NUMBERS:,} numbers, which is all that a session "
             "may hold. Simplify the polygons."
         )
-
-
-def text(name: str, value: Any, most: int, least: int = 0) -> str:
-    """A short text on one line that can be written and shown.
-
-    Raises:
-        SessionError: For anything else.
-    """
-    if not isinstance(value, str):
-        raise SessionError(f"{name}={shown(value)} is not text; give some in quotes.")
-    if not least <= len(value) <= most:
-        raise SessionError(
-            f"{name} has {len(value):,} characters; give {least} to {most:,} of them."
-        )
-    if any(_unwritable(letter) for letter in value):
-        raise SessionError(
-            f"{name}={shown(value)} holds a control character; leave line breaks and the like out."
-        )
-    return value
-
-
-def _unwritable(letter: str) -> bool:
-    """Control characters, half a letter, and marks that turn the reading direction."""
-    code = ord(letter)
-    return (
-        code < 0x20
-        or 0x7F <= code < 0xA0
-        or 0xD800 <= code < 0xE000
-        or code in (0x2028, 0x2029, 0xFEFF)
-        or 0x202A <= code <= 0x202E
-        or 0x2066 <= code <= 0x2069
-    )
 
 
 def _matching(name: str, value: Any, rule: re.Pattern, words: str, empty: bool = False) -> None:

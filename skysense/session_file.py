@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from skysense.checks import number, shown
+from skysense.checks import number, shown, text
 from skysense.dates import Dates
 from skysense.disk import path_of, written
 from skysense.errors import SessionError, SkySenseError
@@ -31,7 +31,6 @@ from skysense.session import (
     SessionView,
     check_count,
     mark_json,
-    text,
 )
 from skysense.sources import CATALOGUES
 from skysense.sources.profiles import PROFILES
@@ -304,7 +303,9 @@ def _bank(value: Any) -> xr.DataArray:
     attrs = facts.get("attrs", {})
     if not isinstance(attrs, dict) or len(attrs) > 200:
         raise SessionError(f"bank: attrs are {shown(attrs)}, not an object of facts.")
-    kept = {text("bank: attrs", key, 200): _fact(each, key) for key, each in attrs.items()}
+    kept = {
+        text("bank: attrs", key, 200, SessionError): _fact(each, key) for key, each in attrs.items()
+    }
     return xr.DataArray(values, coords, ("prototype", "feature"), attrs=kept)
 
 
