@@ -153,4 +153,3 @@ def test_a_long_run_shows_what_it_has_and_keeps_it_when_it_is_stopped(visitor, s
     expect(visitor.page.get_by_text("unfinished; Encode goes on")).to_have_count(0)
     visitor.reads("Three principal components")
     visitor.layer(other_than=part)
-    expect(visitor.page.get_by_text("unfinished")).to_have_count(0, timeout=3 * SLOW)
