@@ -328,9 +328,9 @@ PRESETS: dict[str, SkySenseConfig | SkySenseV2Config] = {
     "v2-tiny": SkySenseV2Config(
         name="v2-tiny",
         backbone=BackboneConfig(
-            dim=24, depths=(2, 2, 4, 2), heads=(1, 2, 2, 4), drop_path=0.1, moe_blocks=2, experts=4
+            dim=28, depths=(2, 2, 4, 1), heads=(1, 2, 2, 4), drop_path=0.1, moe_blocks=2, experts=4
         ),
-        fusion=FusionConfig(in_dim=192, dim=128, layers=4, heads=4, drop_path=0.1),
+        fusion=FusionConfig(in_dim=224, dim=128, layers=4, heads=4, drop_path=0.1),
     ),
     "v2-paper": SkySenseV2Config(name="v2-paper"),
     "v2-paper-moe": SkySenseV2Config(
