@@ -20,6 +20,9 @@ from skysense.model.layers import MLP, DropPath, Memo, Patches, drop_rates
 
 #: What the original adds to the scores of token pairs that must not see each other.
 MASKED = -100.0
+#: Length below which queries and keys pass on a gradient as if they were so long. Ordinary ones have a
+#: length of √channels; a padded token's is that of the bias, at first 0, where the gradient has no bound.
+SHORTEST = 0.1
 
 
 class WindowAttention(nn.Module):
@@ -62,8 +65,8 @@ class WindowAttention(nn.Module):
         qkv = F.linear(x, self.qkv.weight, bias).view(b, windows, n, 3, self.heads, -1)
         q, k, v = qkv.unbind(3)  # b windows n h d
         scale = self.logit_scale.clamp(max=math.log(100.0)).exp().view(self.heads, 1)
-        q = q * (scale / q.norm(dim=-1, keepdim=True).clamp_min(1e-12))
-        k = k / k.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        (q, q_norm), (k, k_norm) = _with_norm(q), _with_norm(k)
+        q, k = q * (scale / q_norm), k / k_norm
         split = (t.split(areas, dim=1) for t in (q, k, v))
         parts = zip(*split, self.tables(len(areas) > 1), strict=True)
         out = [_attend(*part) for part in parts if part[0].numel()]
@@ -93,6 +96,18 @@ class WindowAttention(nn.Module):
         apart_right = (right[:, None] != right) * MASKED
         apart_both = ((down[:, None] != down) | (right[:, None] != right)) * MASKED
         return [(bias + m).contiguous() for m in (0.0, apart_right, apart_down, apart_both)]
+
+
+def _with_norm(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries or keys as they are, and what to divide them by for unit length.
+
+    Where they are short, less of the gradient passes: as much as if they were `SHORTEST` long.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        with torch.no_grad():
+            share = (x.norm(dim=-1, keepdim=True).clamp_min(1e-12) / SHORTEST).clamp_max(1.0)
+        x = torch.lerp(x.detach(), x, share.to(x.dtype))  # the same numbers
+    return x, x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
