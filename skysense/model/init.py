@@ -15,9 +15,9 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
 
     Weights are truncated normal with deviation 1 / √fan-in, which keeps the scale of what passes
     through; the last layers of residual branches are divided by √(2 · depth), which keeps the sum
-    of all branches at that scale (Radford et al. 2019). Gains are 1, biases 0, tokens, positions
-    and the calendar small (deviation 0.02), cosine attention starts at temperature 1/10 as in Swin
-    V2.
+    of all branches at that scale (Radford et al. 2019). Gains are 1, biases 0, tokens, queries,
+    positions and the calendar small (deviation 0.02), cosine attention starts at temperature 1/10
+    as in Swin V2.
 
     Args:
         part: A module whose parameters are in memory.
@@ -43,7 +43,7 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
         leaf = name.rpartition(".")[2]
         if leaf == "logit_scale":
             tensor.fill_(math.log(10.0))
-        elif leaf in ("cls_token", "pos_embed", "table") or "prompts." in name:
+        elif leaf in ("cls_token", "pos_embed", "table", "tokens") or "prompts." in name:
             normal(tensor, 0.02)
         elif tensor.ndim == 1:
             tensor.fill_(1.0 if id(tensor) in gains else 0.0)
