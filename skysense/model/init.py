@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from skysense.model.backbone import Tokenizer
 from skysense.model.layers import MLP, Attention
 from skysense.model.swin import WindowAttention
 
@@ -17,7 +18,9 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
     through; the last layers of residual branches are divided by √(2 · depth), which keeps the sum
     of all branches at that scale (Radford et al. 2019). Gains are 1, biases 0, tokens, queries,
     positions and the calendar small (deviation 0.02), cosine attention starts at temperature 1/10
-    as in Swin V2.
+    as in Swin V2. Biases of SkySense V2's patches and keys are small too: cosine attention divides by
+    lengths, and without them a patch of which nothing is known, and padding, would be zeros, whose
+    gradient is 1e12 and more.
 
     Args:
         part: A module whose parameters are in memory.
@@ -44,6 +47,8 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
         if leaf == "logit_scale":
             tensor.fill_(math.log(10.0))
         elif leaf in ("cls_token", "pos_embed", "table", "tokens") or "prompts." in name:
+            normal(tensor, 0.02)
+        elif leaf == "k_bias" or (isinstance(part, Tokenizer) and name == "patch.bias"):
             normal(tensor, 0.02)
         elif tensor.ndim == 1:
             tensor.fill_(1.0 if id(tensor) in gains else 0.0)
