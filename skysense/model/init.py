@@ -9,6 +9,9 @@ from skysense.model.backbone import Tokenizer
 from skysense.model.layers import MLP, Attention
 from skysense.model.swin import WindowAttention
 
+SMALL = ("cls_token", "pos_embed", "table", "tokens", "k_bias")
+"""Parameters that begin with deviation 0.02, by the last word of their names."""
+
 
 @torch.no_grad()
 def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None = None) -> None:
@@ -33,6 +36,7 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
             tensor, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
         )
 
+    tokenizer = isinstance(part, Tokenizer)
     depth = depth or len(getattr(part, "layers", [])) or 1
     gains, branch_ends = set(), set()
     for module in part.modules():
@@ -46,9 +50,7 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
         leaf = name.rpartition(".")[2]
         if leaf == "logit_scale":
             tensor.fill_(math.log(10.0))
-        elif leaf in ("cls_token", "pos_embed", "table", "tokens") or "prompts." in name:
-            normal(tensor, 0.02)
-        elif leaf == "k_bias" or (isinstance(part, Tokenizer) and name == "patch.bias"):
+        elif leaf in SMALL or "prompts." in name or (tokenizer and name == "patch.bias"):
             normal(tensor, 0.02)
         elif tensor.ndim == 1:
             tensor.fill_(1.0 if id(tensor) in gains else 0.0)

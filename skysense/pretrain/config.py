@@ -11,6 +11,7 @@ from skysense.errors import EncoderError
 from skysense.model.config import PRESETS, PrototypeConfig, SkySenseConfig, SkySenseV2Config
 from skysense.pretrain.augment import AugmentConfig
 from skysense.pretrain.heads import GRANULARITIES, HeadConfig
+from skysense.pretrain.routing import experts_of
 from skysense.pretrain.terms import OTHERS, LossConfig
 from skysense.pretrain.views import ViewConfig
 
@@ -99,6 +100,12 @@ class PretrainConfig:
             problems.append(f"alone={self.alone!r} must not be negative")
         if self.precision not in ("bfloat16", "float32"):
             problems.append(f'precision={self.precision!r} is not "bfloat16" or "float32"')
+        if self.loss.query and "queries" not in self.model.parts:
+            problems.append(
+                f"loss.query={self.loss.query!r}, but the model has no semantic queries"
+            )
+        if self.loss.balance and experts_of(self.model) is None:
+            problems.append(f"loss.balance={self.loss.balance!r}, but the model has no experts")
         if problems:
             raise EncoderError(f"This run cannot be made: {'; '.join(problems)}.")
 
@@ -146,9 +153,12 @@ def pretraining(name: str) -> PretrainConfig:
     """
     if name not in PRESETS:
         raise EncoderError(f"There is no model {name!r} to train; there are {', '.join(PRESETS)}.")
-    later = isinstance(PRESETS[name], SkySenseV2Config)
+    network = PRESETS[name]
     made = _tiny(name) if name.endswith("tiny") else _published(name)
-    return replace(made, loss=V2_LOSS, start=False) if later else made
+    if not isinstance(network, SkySenseV2Config):
+        return made
+    loss = V2_LOSS if experts_of(network) else replace(V2_LOSS, balance=0.0)
+    return replace(made, loss=loss, start=False)
 
 
 def _tiny(name: str) -> PretrainConfig:
@@ -177,13 +187,15 @@ def _tiny(name: str) -> PretrainConfig:
 
 
 def _published(name: str) -> PretrainConfig:
-    """A run of published size."""
+    """A run of published size; rates and batch of V2 are those that readers of its paper report."""
+    later = isinstance(PRESETS[name], SkySenseV2Config)
     banks = PrototypeConfig(context=True, cells=4096, count=100, dim=512 if name == "paper" else 0)
     return PretrainConfig(
         replace(PRESETS[name], prototypes=banks),
-        steps=875_000,
-        batch=240,
+        steps=600_000 if later else 875_000,
+        batch=1024 if later else 240,
         rate=2e-4,
+        last_rate=0.005 if later else 0.01,
         warmup=0.01,
         teacher=0.996,
         temperature=(0.04, 0.07),

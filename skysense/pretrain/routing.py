@@ -13,7 +13,6 @@ from torch import Tensor
 from skysense.model import ModelConfig, Routed, SkySenseV2Config, balance_loss
 from skysense.pretrain.assignment import entropy
 from skysense.pretrain.parallel import total, world
-from skysense.pretrain.terms import Term
 
 
 def experts_of(config: ModelConfig) -> tuple[int, int] | None:
@@ -23,7 +22,7 @@ def experts_of(config: ModelConfig) -> tuple[int, int] | None:
     return config.backbone.moe_blocks, config.backbone.experts
 
 
-def balance(routed: Routed, shape: tuple[int, int], device: torch.device) -> Term:
+def balance(routed: Routed, shape: tuple[int, int], device: torch.device) -> Tensor:
     """The loss of the tokens of all processes: 1 where all experts are equally used.
 
     Args:
@@ -35,9 +34,7 @@ def balance(routed: Routed, shape: tuple[int, int], device: torch.device) -> Ter
     if world() > 1 and torch.is_grad_enabled() and not sums.requires_grad:
         # nothing was seen here: take part in sums of gradients with a process where something was
         sums = sums.detach().requires_grad_()
-    counts = total(counts)
-    loss = balance_loss(counts, total(sums))
-    return Term(loss, counts[0].sum(), loss.new_zeros(3))
+    return balance_loss(total(counts), total(sums))
 
 
 @torch.no_grad()

@@ -100,14 +100,16 @@ class Student(nn.Module):
             own["query"] = semantic_loss(u.found, v.found, *two, config, temperature)
         if config.text and self.heads.text is not None:
             own["text"] = text_loss(self.heads.text, fused, seen, pair.labels, config)
-        shape = experts_of(self.model.config)
-        if config.balance and u.routed is not None and shape:
-            own["balance"] = balance(u.routed, shape, loss.device)
         for name, term in own.items():
             weight = getattr(config, name)
             more = logged(term.loss, {name: term})
             loss, terms["loss"] = loss + weight * term.loss, terms["loss"] + weight * more[name]
             terms |= {key: value for key, value in more.items() if key != "loss"}
+        shape = experts_of(self.model.config)
+        if config.balance and u.routed is not None and shape:
+            uneven = balance(u.routed, shape, loss.device)
+            loss, terms["balance"] = loss + config.balance * uneven, uneven.detach()
+            terms["loss"] = terms["loss"] + config.balance * terms["balance"]
         return loss, terms
 
 
