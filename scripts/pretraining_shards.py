@@ -33,6 +33,7 @@ from pretraining_imagery import (
 )
 
 from skysense.pretrain.shards import ShardSensor, write_shard
+from skysense.pretrain.words import CLASSES
 from skysense.sensors import CELL, SENSORS
 from skysense.sources import synthetic
 
@@ -83,18 +84,21 @@ def synthetic_scenes(count: int, to: Collection) -> None:
     for kind, sizes, sensors in kinds:
         made: dict[int, list[dict[str, ShardSensor]]] = defaultdict(list)
         names: dict[int, list[str]] = defaultdict(list)
+        truths: dict[int, list[np.ndarray]] = defaultdict(list)
         for i in range(count):
             size, style = sizes[i % 3], list(synthetic.STYLES)[i // 3 % 2]
             seed, year = FIRST_SEED + i + 1000 * (kind == "triples"), 2019 + i % 5
             period = (f"{year}-01-01", f"{year}-12-31")
-            tree, _ = synthetic.scene(seed, size * CELL, sensors, style=style, time=period)
+            tree, truth = synthetic.scene(seed, size * CELL, sensors, style=style, time=period)
             made[size].append({key: _thinned(tree[key].to_dataset(), key) for key in sensors})
+            index = [CLASSES.index(name) for name in truth.attrs["categories"]]
+            truths[size].append(np.array(index, np.int8)[truth.values.astype(int)])
             names[size].append(f"{style}-{seed}-{year}")
         for size, scenes in made.items():
             series = {key: _joined([scene[key] for scene in scenes], key) for key in sensors}
             to.write(f"synthetic-{kind}-{size}", series, licence=synthetic.LICENCE,
                      credit="SkySense Explorer", source=synthetic.SOURCE, synthetic=True,
-                     level="L2A", names=names[size])  # fmt: skip
+                     level="L2A", names=names[size], labels=np.stack(truths[size]))  # fmt: skip
 
 
 def _thinned(group: xr.Dataset, key: str) -> ShardSensor:

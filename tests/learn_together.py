@@ -1,7 +1,7 @@
 """Two processes that learn together; run by `test_processes.py`.
 
-`python learn_together.py PLACES OUT PORT` splits in two, once for all imports, as `torchrun` would start
-them; both learn in OUT and write what they got to `OUT/RANK.pt`. Everything is in double precision: in
+`python learn_together.py PLACES LABELLED OUT PORT` splits in two, once for all imports, as `torchrun`
+would start them; both learn in OUT and write what they got to `OUT/RANK.pt`. Everything is in double precision: in
 single precision AdamW makes whole steps of the rounding in gradients that are zero, and no two ways of
 adding up agree for long.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from small_run import MODEL, RUN
+from small_run import MODEL, RUN, RUN_V2
 
 from skysense.errors import Cancelled
 from skysense.pretrain.data import open_places
@@ -24,6 +24,7 @@ from skysense.pretrain.parallel import rank, whole, world
 from skysense.pretrain.processes import together
 
 SHORT = dataclasses.replace(RUN, steps=4)
+SHORT_V2 = dataclasses.replace(RUN_V2, steps=4)
 BANKS = dataclasses.replace(MODEL.prototypes, dim=8)  # reached by a map that is learned too
 TWICE = dataclasses.replace(
     RUN, accumulate=2, checkpoint=True, model=dataclasses.replace(MODEL, prototypes=BANKS)
@@ -32,9 +33,9 @@ SEED = 24
 """With it the four passes of `steps_that_see_unequally` see both sensors, S1, both, and S2."""
 
 
-def learn(places, out, wrap, cancelled=lambda: False):
+def learn(places, out, wrap, cancelled=lambda: False, config=SHORT):
     """A run as from the command line."""
-    pretrain(SHORT, places, out, workers=0, wrap=wrap, report=lambda _: None, cancelled=cancelled)
+    pretrain(config, places, out, workers=0, wrap=wrap, report=lambda _: None, cancelled=cancelled)
 
 
 def learn_in_two_sittings(places, out, wrap):
@@ -74,7 +75,7 @@ def half_blind(pair):
     return dataclasses.replace(pair, u=view(pair.u), v=view(pair.v))
 
 
-def take_part(number, places, out, port):
+def take_part(number, places, labelled, out, port):
     """What one of the two processes does."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -85,6 +86,8 @@ def take_part(number, places, out, port):
         learn(places, out / "ddp", "ddp")
         learn_in_two_sittings(places, out / "fsdp", "fsdp")
         for wrap in ("ddp", "fsdp"):
+            learn(labelled, out / f"v2-{wrap}", wrap, config=SHORT_V2)
+        for wrap in ("ddp", "fsdp"):
             got[wrap] = steps_that_see_unequally(places, wrap)
     torch.save({**got, "left": not dist.is_initialized()}, out / f"{number}.pt")
 
@@ -92,7 +95,7 @@ def take_part(number, places, out, port):
 if __name__ == "__main__":
     if sys.platform == "linux":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    given = (sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    given = (sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4])
     fork = multiprocessing.get_context("fork")
     both = [fork.Process(target=take_part, args=(i, *given), daemon=True) for i in range(2)]
     for each in both:

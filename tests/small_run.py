@@ -9,6 +9,7 @@ import sys
 
 import torch
 
+from skysense.model import SkySenseV2Config
 from skysense.model.config import (
     FusionConfig,
     PrototypeConfig,
@@ -16,6 +17,7 @@ from skysense.model.config import (
     SwinConfig,
     ViTConfig,
 )
+from skysense.model.config_parts import BackboneConfig, QueriesConfig
 from skysense.pretrain.augment import AugmentConfig
 from skysense.pretrain.config import PretrainConfig
 from skysense.pretrain.heads import HeadConfig
@@ -43,6 +45,22 @@ RUN = PretrainConfig(
     augment=AugmentConfig(hr_jitter=0.0, hr_blur=0.0),
     heads=HeadConfig(hidden=16, out=8, prototypes=16),
     loss=LossConfig(clusters=2, alignment_positions=4),
+)
+MODEL_V2 = SkySenseV2Config(
+    name="small-v2",
+    backbone=BackboneConfig(
+        dim=4, depths=(1, 1, 2, 1), heads=(1, 1, 2, 4), window=4, drop_path=0.0, prompts=2,
+        moe_blocks=2, experts=2,
+    ),
+    fusion=MODEL.fusion,
+    prototypes=MODEL.prototypes,
+    queries=QueriesConfig(count=3, heads=2),
+)  # fmt: skip
+RUN_V2 = dataclasses.replace(
+    RUN,
+    model=MODEL_V2,
+    start=False,
+    loss=dataclasses.replace(RUN.loss, query=1.0, text=1.0, balance=0.01),
 )
 
 

@@ -18,6 +18,7 @@ from skysense.model.config_parts import (
     BackboneConfig,
     FusionConfig,
     PrototypeConfig,
+    QueriesConfig,
     Reads,
     SwinConfig,
     TokenizerConfig,
@@ -27,7 +28,9 @@ from skysense.model.config_parts import (
 #: Parts of a model, in the order in which they are written and reported.
 PARTS = ("hr", "s2", "s1", "head_s2", "head_s1", "fusion", "calendar")
 #: Parts of a model with one backbone for all sensors.
-V2_PARTS = ("hr", "s2", "s1", "backbone", "head_s2", "head_s1", "fusion", "calendar")
+V2_PARTS = (
+    "hr", "s2", "s1", "backbone", "head_s2", "head_s1", "fusion", "calendar", "queries",
+)  # fmt: skip
 #: Sensors in the order in which their tokens enter the fusion sequence.
 SENSOR_ORDER = ("hr", "s2", "s1")
 #: What the `family` of a V2 configuration says; one of V1 says nothing.
@@ -115,6 +118,7 @@ class SkySenseV2Config(ModelConfig):
         tokens_s1: How Sentinel-1 does.
         fusion: Heads, calendar and fusion transformer, as V1's.
         prototypes: Geo-context prototypes, as V1's.
+        queries: Semantic queries.
         parts: The parts that exist, among `V2_PARTS`.
         family: Tells a file of this configuration from one of V1; always `V2`.
     """
@@ -126,6 +130,7 @@ class SkySenseV2Config(ModelConfig):
     tokens_s1: TokenizerConfig = KEPT_S1
     fusion: FusionConfig = field(default_factory=FusionConfig)
     prototypes: PrototypeConfig = field(default_factory=PrototypeConfig)
+    queries: QueriesConfig = field(default_factory=QueriesConfig)
     parts: tuple[str, ...] = V2_PARTS
     family: str = V2
 
@@ -239,7 +244,10 @@ def check_v2(config: SkySenseV2Config) -> None:
         (f"backbone stage {i + 1}", *pair)
         for i, pair in enumerate(zip(b.widths, b.heads, strict=False))
     ]
-    problems = _indivisible([*widths, ("fusion", f.dim, f.heads)])
+    widths += [("fusion", f.dim, f.heads), ("queries'", f.dim, config.queries.heads)]
+    problems = _indivisible(widths)
+    if config.queries.count < 1:
+        problems.append(f"{config.queries.count} queries ask nothing; there must be at least 1")
     if len(b.depths) != 4 or len(b.heads) != 4:
         problems.append("the backbone has four stages, so four depths and four numbers of heads")
     elif {"hr", "fusion", "backbone"} <= set(config.parts) and b.widths[-1] != f.in_dim:

@@ -161,6 +161,25 @@ class PrototypeConfig:
     division: str = "lon-sinlat"
 
 
+@dataclass(frozen=True)
+class QueriesConfig:
+    """The semantic queries of SkySense V2: one decoder layer over fused features, as wide as these.
+
+    Attributes:
+        count: Learned queries. 16, as readers of the paper report.
+        heads: Attention heads (unpublished). Few, since what is shown of a query is the mean over
+            its heads, and many would look at different things.
+        mlp_ratio: Hidden width of the MLP over the width of the features; 4, as everywhere.
+        among: Whether queries first attend to each other (unpublished; the figure shows attention to
+            fused features only).
+    """
+
+    count: int = 16
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    among: bool = False
+
+
 class Reads(NamedTuple):
     """What a sensor's pixels must be, and what an encoder makes of them.
 

@@ -5,8 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from skysense.model.backbone import Tokenizer
 from skysense.model.layers import MLP, Attention
 from skysense.model.swin import WindowAttention
+
+SMALL = ("cls_token", "pos_embed", "table", "tokens", "k_bias")
+"""Parameters that begin with deviation 0.02, by the last word of their names."""
 
 
 @torch.no_grad()
@@ -15,9 +19,11 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
 
     Weights are truncated normal with deviation 1 / √fan-in, which keeps the scale of what passes
     through; the last layers of residual branches are divided by √(2 · depth), which keeps the sum
-    of all branches at that scale (Radford et al. 2019). Gains are 1, biases 0, tokens, positions
-    and the calendar small (deviation 0.02), cosine attention starts at temperature 1/10 as in Swin
-    V2.
+    of all branches at that scale (Radford et al. 2019). Gains are 1, biases 0, tokens, queries,
+    positions and the calendar small (deviation 0.02), cosine attention starts at temperature 1/10
+    as in Swin V2. Biases of SkySense V2's patches and keys are small too: cosine attention divides by
+    lengths, and without them a patch of which nothing is known, and padding, would be zeros, whose
+    gradient is 1e12 and more.
 
     Args:
         part: A module whose parameters are in memory.
@@ -30,6 +36,7 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
             tensor, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
         )
 
+    tokenizer = isinstance(part, Tokenizer)
     depth = depth or len(getattr(part, "layers", [])) or 1
     gains, branch_ends = set(), set()
     for module in part.modules():
@@ -43,7 +50,7 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
         leaf = name.rpartition(".")[2]
         if leaf == "logit_scale":
             tensor.fill_(math.log(10.0))
-        elif leaf in ("cls_token", "pos_embed", "table") or "prompts." in name:
+        elif leaf in SMALL or "prompts." in name or (tokenizer and name == "patch.bias"):
             normal(tensor, 0.02)
         elif tensor.ndim == 1:
             tensor.fill_(1.0 if id(tensor) in gains else 0.0)

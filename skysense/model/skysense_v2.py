@@ -21,6 +21,7 @@ from skysense.model.backbone import Backbone, Mapped, Tokenizer
 from skysense.model.config import SENSOR_ORDER, SkySenseV2Config
 from skysense.model.inputs import check_pixels
 from skysense.model.moe import Routed
+from skysense.model.queries import Queries
 from skysense.model.temporal import TemporalModel
 
 
@@ -45,6 +46,8 @@ class SkySenseV2(TemporalModel):
             setattr(self, sensor, part)
         self.backbone = Backbone(config.backbone) if "backbone" in have else None
         self.add_fusion()
+        f = config.fusion
+        self.queries = Queries(config.queries, f.dim, f.eps) if "queries" in have else None
 
     def maps_of(
         self,
@@ -146,6 +149,33 @@ class SkySenseV2(TemporalModel):
         schedule, tokenizer = self._schedule(sensor, merge), getattr(self, sensor)
         x = tokenizer(images.to(self.dtype))
         return self.backbone.prompt_shares(x, tokenizer, schedule, number).permute(0, 3, 1, 2)
+
+    def query_scores(self, fused: Float[Tensor, "b d h w"]) -> Float[Tensor, "b m h w"]:
+        """How much each semantic query likes each place of a map of fused features.
+
+        Args:
+            fused: What `forward` or `fuse` gave; context after the first `config.fusion.dim` channels
+                is left aside.
+
+        Returns:
+            `Queries.scores`: logits, each of its place alone; NaN where the features are.
+
+        Raises:
+            EncoderError: The model has no queries, or the features are too narrow.
+        """
+        width = self.config.fusion.dim
+        if self.queries is None:
+            raise EncoderError(
+                f"The model {self.config.name!r} has no semantic queries (it has "
+                f"{', '.join(self.config.parts)}), so nothing scores its features."
+            )
+        if fused.ndim != 4 or fused.shape[1] < width:
+            raise EncoderError(
+                f"Features of shape {tuple(fused.shape)} cannot be scored; give (batch, at least "
+                f"{width} channels, rows, columns), as the model's own calls return."
+            )
+        places = fused[:, :width].to(self.dtype).flatten(2).mT  # b n d
+        return self.queries.scores(places).unflatten(2, fused.shape[2:])
 
     def _stages(
         self,

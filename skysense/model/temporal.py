@@ -55,6 +55,7 @@ class TemporalModel(nn.Module, ABC):
         self.fusion = FusionTransformer(f) if "fusion" in have else None
         p = config.prototypes
         self.prototypes = Prototypes(p, f.dim) if p.context and (p.cells or p.dim) else None
+        self.queries = None  # which V2 has
         self.memo = Memo()
         self.untrained = ""
         """Where random weights come from, `random(seed=0)`; empty for weights that learnt."""

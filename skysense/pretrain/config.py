@@ -8,10 +8,11 @@ here for those is a choice of ours, with its reason beside it.
 from dataclasses import dataclass, field, replace
 
 from skysense.errors import EncoderError
-from skysense.model.config import PRESETS, PrototypeConfig, SkySenseConfig
+from skysense.model.config import PRESETS, PrototypeConfig, SkySenseConfig, SkySenseV2Config
 from skysense.pretrain.augment import AugmentConfig
-from skysense.pretrain.heads import HeadConfig
-from skysense.pretrain.terms import LossConfig
+from skysense.pretrain.heads import GRANULARITIES, HeadConfig
+from skysense.pretrain.routing import experts_of
+from skysense.pretrain.terms import OTHERS, LossConfig
 from skysense.pretrain.views import ViewConfig
 
 
@@ -55,7 +56,7 @@ class PretrainConfig:
         loss: Weights and temperatures of the losses.
     """
 
-    model: SkySenseConfig
+    model: SkySenseConfig | SkySenseV2Config
     steps: int = 3000
     batch: int = 16
     accumulate: int = 1
@@ -99,6 +100,12 @@ class PretrainConfig:
             problems.append(f"alone={self.alone!r} must not be negative")
         if self.precision not in ("bfloat16", "float32"):
             problems.append(f'precision={self.precision!r} is not "bfloat16" or "float32"')
+        if self.loss.query and "queries" not in self.model.parts:
+            problems.append(
+                f"loss.query={self.loss.query!r}, but the model has no semantic queries"
+            )
+        if self.loss.balance and experts_of(self.model) is None:
+            problems.append(f"loss.balance={self.loss.balance!r}, but the model has no experts")
         if problems:
             raise EncoderError(f"This run cannot be made: {'; '.join(problems)}.")
 
@@ -123,15 +130,23 @@ TINY_WEIGHTS = {
     "s1 series": 1.0,
 }
 
-#: Parts of learning that an ablation leaves out, as `--without` names them.
-PARTS = ("pixel", "object", "image", "prediction", "alignment", "prototypes")
+#: What V2 learns from beyond V1. Weights of the three losses are unpublished; the sum is plain, as among
+#: V1's.
+V2_LOSS = LossConfig(query=1.0, text=1.0, balance=0.01)
+
+#: Parts of a run that an ablation leaves out, as `--without` names them: losses and prototypes, and of
+#: SkySense V2 prompts, merging by sensor, experts.
+PARTS = (
+    "pixel", "object", "image", "prediction", "alignment", "prototypes", "queries", "text", "balance",
+    "prompts", "merging", "experts",
+)  # fmt: skip
 
 
 def pretraining(name: str) -> PretrainConfig:
     """The run that belongs to a model preset.
 
-    `tiny` is what one core can run in an hour; its weights are shipped. `base` and `paper`
-    keep the paper's published sizes where there are any and were never run to the end by us.
+    `tiny` and `v2-tiny` are what one core can run in an hour; their weights are shipped. The others
+    keep the papers' published sizes where there are any and were never run to the end by us.
 
     Raises:
         EncoderError: There is no such preset.
@@ -139,34 +154,48 @@ def pretraining(name: str) -> PretrainConfig:
     if name not in PRESETS:
         raise EncoderError(f"There is no model {name!r} to train; there are {', '.join(PRESETS)}.")
     network = PRESETS[name]
-    if name == "tiny":
-        banks = PrototypeConfig(context=True, cells=1024, count=16)
-        # as in the paper's formula: without it, dates of Sentinel-1 are not told apart
-        fusion = replace(network.fusion, calendar="all")
-        network = replace(network, prototypes=banks, fusion=fusion)
-        return PretrainConfig(
-            network,
-            steps=1000,
-            rate=3e-4,
-            head_rate=1e-3,
-            alone=100,
-            views=ViewConfig(
-                sizes=TINY_SIZES,
-                hr_sizes=TINY_HR_SIZES,
-                dates=TINY_DATES,
-                weights=TINY_WEIGHTS,
-                loose=0.7,  # at 0, 1,600 steps made a chequer of the cells of each token
-                cells=1024,
-            ),
-            heads=HeadConfig(hidden=256, out=128, prototypes=512),
-        )
-    banks = PrototypeConfig(context=True, cells=4096, count=100, dim=512 if name == "paper" else 0)
-    network = replace(network, prototypes=banks)
+    made = _tiny(name) if name.endswith("tiny") else _published(name)
+    if not isinstance(network, SkySenseV2Config):
+        return made
+    loss = V2_LOSS if experts_of(network) else replace(V2_LOSS, balance=0.0)
+    return replace(made, loss=loss, start=False)
+
+
+def _tiny(name: str) -> PretrainConfig:
+    """What one core can run in an hour, of either model."""
+    later, network = name == "v2-tiny", PRESETS[name]
+    # V2 has more parameters: with 8 prototypes a cell its file stays below 15 MB
+    banks = PrototypeConfig(context=True, cells=1024, count=8 if later else 16)
+    # as in the paper's formula: without it, dates of Sentinel-1 are not told apart
+    fusion = replace(network.fusion, calendar="all")
     return PretrainConfig(
-        network,
-        steps=875_000,
-        batch=240,
+        replace(network, prototypes=banks, fusion=fusion),
+        steps=500 if later else 1000,  # of V2 they take twice as long
+        rate=3e-4,
+        head_rate=1e-3,
+        alone=100,
+        views=ViewConfig(
+            sizes=TINY_SIZES,
+            hr_sizes=TINY_HR_SIZES,
+            dates=TINY_DATES,
+            weights=TINY_WEIGHTS,
+            loose=0.7,  # at 0, 1,600 steps made a chequer of the cells of each token
+            cells=1024,
+        ),
+        heads=HeadConfig(hidden=256, out=128, prototypes=512),
+    )
+
+
+def _published(name: str) -> PretrainConfig:
+    """A run of published size; rates and batch of V2 are those that readers of its paper report."""
+    later = isinstance(PRESETS[name], SkySenseV2Config)
+    banks = PrototypeConfig(context=True, cells=4096, count=100, dim=512 if name == "paper" else 0)
+    return PretrainConfig(
+        replace(PRESETS[name], prototypes=banks),
+        steps=600_000 if later else 875_000,
+        batch=1024 if later else 240,
         rate=2e-4,
+        last_rate=0.005 if later else 0.01,
         warmup=0.01,
         teacher=0.996,
         temperature=(0.04, 0.07),
@@ -183,19 +212,61 @@ def pretraining(name: str) -> PretrainConfig:
 
 
 def without(config: PretrainConfig, parts: tuple[str, ...]) -> PretrainConfig:
-    """The same run without some parts of learning, for an ablation.
+    """The same run without some parts, for an ablation.
+
+    Without `queries` the model has none; without `experts` it is dense; without `merging` all sensors
+    merge alike, Sentinel pixels being repeated 8 times (`docs/decisions/v2.md`).
 
     Args:
         config: A run.
         parts: Of `PARTS`.
 
     Raises:
-        EncoderError: For a part that does not exist.
+        EncoderError: For a part that does not exist, or that this run does not have.
     """
     if unknown := sorted(set(parts) - set(PARTS)):
         raise EncoderError(f"{', '.join(unknown)} cannot be left out; {', '.join(PARTS)} can be.")
+    have = _parts_of(config)
+    if absent := [part for part in parts if part not in have]:
+        raise EncoderError(
+            f"A run of {config.model.name!r} has no {' and no '.join(absent)} to leave out; it has "
+            f"{', '.join(have)}."
+        )
+    network, views = config.model, config.views
+    weights = {WEIGHTS.get(part, part): 0.0 for part in parts if WEIGHTS.get(part, part) in LOSSES}
     if "prototypes" in parts:
-        network = replace(config.model, prototypes=PrototypeConfig())
-        config = replace(config, model=network, views=replace(config.views, cells=0))
-    weights = {part: 0.0 for part in parts if part != "prototypes"}
-    return replace(config, loss=replace(config.loss, **weights))
+        network, views = replace(network, prototypes=PrototypeConfig()), replace(views, cells=0)
+    if "queries" in parts:
+        network = replace(network, parts=tuple(p for p in network.parts if p != "queries"))
+    if "prompts" in parts:
+        network = replace(network, backbone=replace(network.backbone, prompts=0))
+    if "experts" in parts:
+        network = replace(network, backbone=replace(network.backbone, moe_blocks=0))
+        weights["balance"] = 0.0
+    if "merging" in parts:
+        alike = {"merge": network.tokens_hr.merge, "repeat": 8}
+        network = replace(
+            network,
+            tokens_s2=replace(network.tokens_s2, **alike),
+            tokens_s1=replace(network.tokens_s1, **alike),
+        )
+    return replace(config, model=network, views=views, loss=replace(config.loss, **weights))
+
+
+LOSSES = (*GRANULARITIES, *OTHERS)
+WEIGHTS = {"queries": "query"}
+"""Weights in `LossConfig` whose part has another name."""
+
+
+def _parts_of(config: PretrainConfig) -> tuple[str, ...]:
+    """Of `PARTS`, those a run has."""
+    network = config.model
+    there = {part for part in PARTS if getattr(config.loss, WEIGHTS.get(part, part), 0.0)}
+    if network.prototypes.context:
+        there.add("prototypes")
+    if isinstance(network, SkySenseV2Config):
+        backbone = network.backbone
+        there |= {"prompts"} if backbone.prompts else set()
+        there |= {"experts"} if backbone.moe_blocks else set()
+        there |= {"merging"} if network.tokens_s2.merge != network.tokens_hr.merge else set()
+    return tuple(part for part in PARTS if part in there)

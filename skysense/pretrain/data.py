@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from skysense.errors import StackError
+from skysense.pretrain.words import CLASSES
 from skysense.sensors import CELL, SENSORS
 
 FORM = "skysense places 1"
@@ -68,6 +69,9 @@ class Place:
     """Of Sentinel-2: `L2A` (surface) or `L1C` (top of the atmosphere); empty if unknown or absent."""
     source: str = ""
     """Where it comes from, for people."""
+    labels: np.ndarray | None = None
+    """(rows, columns) int8 of 10 m cells: class by index of `skysense.pretrain.words.CLASSES`, -1 = none.
+    Of synthetic places only; None = there are none."""
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -108,6 +112,12 @@ def open_places(folder: str | Path, check: bool = False) -> list[Place]:
                 f"{folder / name} is not what was written (its SHA-256 differs). Prepare the "
                 "folder again."
             )
+    labelled = any("labels" in entry for entry in index["places"])
+    if labelled and tuple(index.get("classes", ())) != CLASSES:
+        raise StackError(
+            f"The labels in {folder} are of the classes {index.get('classes')}; this version knows "
+            f"{', '.join(CLASSES)}. Prepare the folder again."
+        )
     return [_place(entry, files) for entry in index["places"]]
 
 
@@ -144,6 +154,8 @@ class Found:
     """By sensor: bands the source lacks, at the sensor's mean in `dates`."""
     facts: dict[str, Any]
     """What the index says of it, as `facts` makes it."""
+    labels: np.ndarray | None = None
+    """As those of a `Place`."""
 
 
 def facts(
@@ -158,6 +170,30 @@ def facts(
         "synthetic": synthetic,
         "level": level,
     }
+
+
+def check_labels(name: str, labels: np.ndarray, cells: tuple[int, ...], synthetic: bool) -> None:
+    """Refuse labels that a place cannot have.
+
+    Raises:
+        StackError: If the place is real, or they do not fit it.
+    """
+    if not synthetic:
+        raise StackError(
+            f"{name} comes with labels but is not synthetic. What is learnt of real places is learnt "
+            "without labels; leave them out."
+        )
+    if labels.shape != cells or labels.dtype.kind not in "iu":
+        raise StackError(
+            f"The labels of {name} are {labels.dtype} of shape {labels.shape}; they must be whole "
+            f"numbers of shape {cells}, one for each cell of 10 m."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < -1 or high >= len(CLASSES):
+        raise StackError(
+            f"The labels of {name} go from {low} to {high}; classes are 0 to {len(CLASSES) - 1}, "
+            "-1 = none."
+        )
 
 
 class Pack:
@@ -223,6 +259,7 @@ def write_index(
     """Write `index.json`: the facts of every place, and the digest of every file."""
     content = {
         "form": FORM,
+        "classes": list(CLASSES),
         "notes": list(notes),
         "sha256": {name: file_digest(folder / name) for name in files},
         "places": list(places),
@@ -270,8 +307,9 @@ def _place(entry: dict[str, Any], files: dict[str, np.ndarray]) -> Place:
         sensors[key] = Series(
             pixels[rows], valid[rows], doy, STORED[key][1], tuple(each["missing"])
         )
+    labels = files[entry["labels"]["file"]][entry["labels"]["row"]] if "labels" in entry else None
     lonlat = tuple(float("nan") if value is None else float(value) for value in entry["lonlat"])
-    return Place(
+    place = Place(
         name=entry["name"],
         sensors=sensors,
         lonlat=(lonlat[0], lonlat[1]),
@@ -280,4 +318,8 @@ def _place(entry: dict[str, Any], files: dict[str, np.ndarray]) -> Place:
         synthetic=bool(entry["synthetic"]),
         level=entry["level"],
         source=entry["source"],
+        labels=labels,
     )
+    if labels is not None:
+        check_labels(f"The place {place.name!r}", labels, place.cells, place.synthetic)
+    return place

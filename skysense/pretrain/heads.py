@@ -78,24 +78,31 @@ class Head(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, out))
 
     def forward(
-        self, x: Float[Tensor, "n c"], phase: Int[Tensor, " n"] | None = None
+        self,
+        x: Float[Tensor, "n c"],
+        phase: Int[Tensor, " n"] | None = None,
+        phases: int = TOKEN_CELLS**2,
     ) -> Float[Tensor, "n k"]:
         """Cosines, -1..1, of projected features with the prototypes.
 
         Args:
             x: Features.
-            phase: Where in its token each of them lies, see `standardised`; None = nowhere.
+            phase: Where in its token each of them lies, or another group whose mean says nothing, see
+                `standardised`; None = nowhere.
+            phases: How many of these there are.
 
         Prototypes count by direction only (weight normalisation with a gain of 1), so that no
         prototype can win by growing.
         """
-        x = standardised(x, phase)
+        x = standardised(x, phase, phases)
         z = self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(x)))))
         return F.linear(F.normalize(z, dim=-1), F.normalize(self.prototypes, dim=-1))
 
 
 def standardised(
-    x: Float[Tensor, "n c"], phase: Int[Tensor, " n"] | None = None
+    x: Float[Tensor, "n c"],
+    phase: Int[Tensor, " n"] | None = None,
+    phases: int = TOKEN_CELLS**2,
 ) -> Float[Tensor, "n c"]:
     """Rows less their mean, in standard deviations, over the rows of all processes; in full precision.
 
@@ -106,6 +113,8 @@ def standardised(
         phase: Which of the 16 cells of its token a row is; the mean is then that of its phase. What
             all cells of one phase share was made by weights of their own and says nothing of the
             ground, yet two views would agree on it: a corner stays a corner however a view is turned.
+            For what queries find, which query asked.
+        phases: How many of these there are.
     """
     x = full(x)
     if torch.is_grad_enabled() and not x.requires_grad and world() > 1:
@@ -113,7 +122,7 @@ def standardised(
         x = x.detach().requires_grad_()
     if phase is None:
         phase = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    member = F.one_hot(phase, TOKEN_CELLS**2).to(x)  # n 16
+    member = F.one_hot(phase, phases).to(x)  # n 16
     with exact(x):
         sums = total(torch.cat([member.T @ x, member.sum(0)[:, None]], 1))  # 16 c+1
     means, count = sums[:, :-1] / sums[:, -1:].clamp(min=1), sums[:, -1].sum().clamp(min=1)
@@ -135,6 +144,21 @@ class Projector(nn.Module):
         return F.normalize(self.fc2(F.gelu(self.fc1(x))), dim=-1)
 
 
+class TextHead(nn.Module):
+    """Fused features to the space of words: standardised, one matrix, unit length, cosines."""
+
+    def __init__(self, dim: int, words: Float[Tensor, "k w"]) -> None:
+        super().__init__()
+        self.read = nn.Linear(dim, words.shape[1], bias=False)
+        self.register_buffer("words", words, persistent=False)
+
+    def forward(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n k"]:
+        """Cosines with the words of each class."""
+        z = full(self.read(standardised(x)))
+        with exact(z):
+            return F.linear(F.normalize(z, dim=-1), self.words.to(z.dtype))
+
+
 class Heads(nn.Module):
     """Every head of one network, student or teacher.
 
@@ -142,10 +166,21 @@ class Heads(nn.Module):
         dims: Width of the features of each sensor, and of `"fused"` ones if there are any.
         config: Sizes.
         generator: Source of the random weights; advanced by the call.
+        queries: Width of what semantic queries find; 0 = there are none.
+        words: Vectors of class names that fused features without context are aligned with, and None
+            for no such alignment.
+        plain: Width of fused features without context; needed for `words`.
     """
 
     def __init__(
-        self, dims: Mapping[str, int], config: HeadConfig, generator: torch.Generator
+        self,
+        dims: Mapping[str, int],
+        config: HeadConfig,
+        generator: torch.Generator,
+        *,
+        queries: int = 0,
+        words: Float[Tensor, "k w"] | None = None,
+        plain: int = 0,
     ) -> None:
         super().__init__()
         names = ("tied",) if config.tied else GRANULARITIES
@@ -159,6 +194,8 @@ class Heads(nn.Module):
         self.align = nn.ModuleDict(
             {key: Projector(dim, hidden, out) for key, dim in dims.items() if key != FUSED}
         )
+        self.queries = Head(queries, hidden, out, config.prototypes) if queries else None
+        self.text = None if words is None else TextHead(plain, words)
         initialise(self, generator)
 
     def head(self, key: str, granularity: str) -> nn.Module:

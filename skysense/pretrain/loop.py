@@ -28,6 +28,7 @@ from skysense.pretrain.start import start, start_curves, views_of
 from skysense.pretrain.state import load_state, save_state
 from skysense.pretrain.step import Student, follow, look
 from skysense.pretrain.views import Pair
+from skysense.pretrain.words import table
 from skysense.weights import build_model, save_checkpoint
 
 WEIGHTS, DATA = "weights", "data.json"
@@ -77,7 +78,15 @@ def begin(
     if examples:
         start(model, [pair.u for pair in examples], generator)
     dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
-    heads = Heads({**dims, FUSED: config.model.dim}, config.heads, generator)
+    plain = config.model.fusion.dim
+    heads = Heads(
+        {**dims, FUSED: config.model.dim},
+        config.heads,
+        generator,
+        queries=plain if config.loss.query else 0,
+        words=table() if config.loss.text else None,
+        plain=plain,
+    )
     curves = Curves(config.model.fusion.dim, config.model.sensors, config.heads.harmonics)
     initialise(curves, generator)
     if examples:

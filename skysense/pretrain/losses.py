@@ -102,7 +102,7 @@ def total_loss(
     if config.alignment:
         aligned, more = alignment(student, heads_student, config)
         loss, terms = loss + config.alignment * aligned, terms | more
-    return loss, _log(loss, terms)
+    return loss, logged(loss, terms)
 
 
 def multi_granularity(
@@ -194,8 +194,8 @@ def _compared(
     return Term(loss, count, probe)
 
 
-def _log(loss: Tensor, terms: Mapping[str, Term]) -> dict[str, Tensor]:
-    """Means over all processes."""
+def logged(loss: Tensor, terms: Mapping[str, Term]) -> dict[str, Tensor]:
+    """For the log: `loss`, and of each term what `total_loss` says, means over all processes."""
     losses = torch.stack([loss.detach(), *(term.loss.detach() for term in terms.values())])
     losses = total(losses) / world()
     log = {"loss": losses[0]}
@@ -205,6 +205,6 @@ def _log(loss: Tensor, terms: Mapping[str, Term]) -> dict[str, Tensor]:
     shares = probes[:, 1:] / probes[:, :1].clamp(min=1)
     for (name, term), mean, share in zip(terms.items(), losses[1:], shares, strict=True):
         log |= {name: mean, f"{name}/count": term.count, f"{name}/agreement": share[0]}
-        if not name.startswith("align/"):
+        if not name.startswith(("align/", "text")):
             log[f"{name}/entropy"] = share[1]
     return log

@@ -83,11 +83,19 @@ def _write(sources: Sequence[Source], folder: Path) -> None:
     notes: list[str] = []
     for number, found in enumerate(_each(sources, notes)):
         packs: dict[str, Pack] = {}
+        labels: list[np.ndarray] = []
         for place in found:
             for key in place.dates:
                 if key not in packs:
                     packs[key] = Pack(folder, f"{number:04d}", key, place.cells)
-            entries += _written(place, packs, notes)
+            written = _written(place, packs, notes)
+            if written and place.labels is not None:
+                written[0]["labels"] = {"file": f"{number:04d}-labels.npy", "row": len(labels)}
+                labels.append(place.labels.astype(np.int8))
+            entries += written
+        if labels:
+            files.append(f"{number:04d}-labels.npy")
+            np.save(folder / files[-1], np.stack(labels))
         for pack in packs.values():
             pack.close()
             files += pack.names if pack.count else ()

@@ -5,6 +5,8 @@ A shard is a Zarr group. Its attributes are `form` ("skysense shard 1"), `licenc
 and `notes` (sentences). It holds
 
 - `lonlat` (n, 2), degrees, NaN = unknown; may be absent;
+- `labels` (n, h, w) of 10 m cells, of a synthetic shard: class by index of
+  `skysense.pretrain.words.CLASSES`, -1 = none; may be absent;
 - per sensor a group `hr`, `s2` or `s1` with the attribute `bands` (names or product codes, any
   order, at least `skysense.sensors.MIN_BANDS`), where needed `scale` (contract value = pixel ×
   scale), and
@@ -27,7 +29,7 @@ import numpy as np
 import zarr
 
 from skysense.errors import StackError
-from skysense.pretrain.data import Date, Found, facts, pixels_per_cell
+from skysense.pretrain.data import Date, Found, check_labels, facts, pixels_per_cell
 from skysense.sensors import MIN_BANDS, SENSORS
 
 SHARD = "skysense shard 1"
@@ -59,6 +61,7 @@ def write_shard(
     level: str = "",
     names: Sequence[str] = (),
     lonlat: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write a shard, and read it once to see that it is one.
@@ -73,6 +76,7 @@ def write_shard(
         level: Of Sentinel-2, `L2A` or `L1C`.
         names: One per place.
         lonlat: (n, 2) degrees, NaN = unknown.
+        labels: (n, h, w) classes of 10 m cells, of synthetic places only.
         notes: Sentences for whoever uses it.
 
     Raises:
@@ -94,6 +98,8 @@ def write_shard(
     )
     if lonlat is not None:
         group.create_array("lonlat", data=np.asarray(lonlat, np.float64))
+    if labels is not None:
+        group.create_array("labels", data=np.asarray(labels))
     for key, each in sensors.items():
         part = group.create_group(key)
         part.attrs.update(bands=list(each.bands), scale=float(each.scale))
@@ -138,6 +144,9 @@ def of_shard(path: Path, notes: list[str]) -> Iterator[Found]:
     lonlat = np.asarray(group["lonlat"][:]) if "lonlat" in group else np.full((n, 2), np.nan)
     if lonlat.shape != (n, 2):
         raise StackError(f"`lonlat` of the shard {path} is {lonlat.shape}; it must be ({n}, 2).")
+    labels = np.asarray(group["labels"][:]) if "labels" in group else None
+    if labels is not None:
+        check_labels(f"The shard {path}", labels, (n, *cells), bool(said.get("synthetic")))
     notes += [f"{path.stem}: {note}" for note in said.get("notes") or ()]
     for i in range(n):
         yield Found(
@@ -153,6 +162,7 @@ def of_shard(path: Path, notes: list[str]) -> Iterator[Found]:
                 synthetic=bool(said.get("synthetic")),
                 level=str(said.get("level") or "") if "s2" in parts else "",
             ),
+            None if labels is None else labels[i],
         )
 
 

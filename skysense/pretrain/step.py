@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from skysense.batch import Batch
 from skysense.encoders import normalised, token_validity
-from skysense.model import SkySense
+from skysense.model import Routed, TemporalModel
 from skysense.pretrain.geometry import TOKEN_CELLS
 from skysense.pretrain.heads import FUSED, Heads
-from skysense.pretrain.losses import total_loss
+from skysense.pretrain.losses import logged, total_loss
 from skysense.pretrain.monitors import collapse
 from skysense.pretrain.prediction import Curves, prediction_loss
+from skysense.pretrain.routing import balance, experts_of, use
+from skysense.pretrain.semantics import Found, semantic_loss
 from skysense.pretrain.terms import Features, LossConfig, Seen
+from skysense.pretrain.texts import text_loss
 from skysense.pretrain.views import Pair
 
 SPREAD = 32
@@ -29,7 +32,7 @@ class Student(nn.Module):
     One module, so that `DistributedDataParallel` sees every parameter at work in one forward pass.
     """
 
-    def __init__(self, model: SkySense, heads: Heads, curves: Curves) -> None:
+    def __init__(self, model: TemporalModel, heads: Heads, curves: Curves) -> None:
         super().__init__()
         self.model = model
         self.heads = heads
@@ -61,11 +64,13 @@ class Student(nn.Module):
         """
         mine = look(self.model, pair, 0)
         student, known = matched(mine, teacher, pair)
-        loss, terms = self.compared(mine, student, known, pair, heads, config, temperature)
+        loss, terms = self.compared(mine, teacher, student, known, pair, heads, config, temperature)
         if watch:
             terms |= {
                 name: loss.new_tensor(value) for name, value in collapse(student, known).items()
             }
+            if mine.routed is not None and (shape := experts_of(self.model.config)):
+                terms |= use(mine.routed, list(mine.dates), shape, loss.device)
         width = self.model.config.fusion.dim
         spread = torch.where(mine.seen[..., None], mine.fused, torch.nan)[:, -SPREAD:, :width]
         return loss, terms, spread.transpose(1, 2)[..., None].detach()
@@ -73,6 +78,7 @@ class Student(nn.Module):
     def compared(
         self,
         u: "View",
+        v: "View",
         student: Features,
         teacher: Features,
         pair: Pair,
@@ -82,12 +88,28 @@ class Student(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """All losses, from what student and teacher made of their views: arguments as `forward`."""
         loss, terms = total_loss(student, teacher, self.heads, heads, config, temperature)
+        width, m = self.model.config.fusion.dim, pair.cells[0].shape[1]
+        fused, seen = u.fused[:, :m, :width], u.seen[:, :m]  # without context
         if config.prediction:
-            width, m = self.model.config.fusion.dim, pair.cells[0].shape[1]
-            fused, seen = u.fused[:, :m, :width], u.seen[:, :m]  # without context
             missed, more = prediction_loss(self.curves, fused, seen, pair.v, pair.cells[1])
             loss, terms = loss + config.prediction * missed, terms | more
             terms["loss"] = terms["loss"] + config.prediction * sum(more.values())
+        own = {}
+        if config.query and u.found is not None and v.found is not None:
+            two = (self.heads.queries, heads.queries)
+            own["query"] = semantic_loss(u.found, v.found, *two, config, temperature)
+        if config.text and self.heads.text is not None:
+            own["text"] = text_loss(self.heads.text, fused, seen, pair.labels, config)
+        for name, term in own.items():
+            weight = getattr(config, name)
+            more = logged(term.loss, {name: term})
+            loss, terms["loss"] = loss + weight * term.loss, terms["loss"] + weight * more[name]
+            terms |= {key: value for key, value in more.items() if key != "loss"}
+        shape = experts_of(self.model.config)
+        if config.balance and u.routed is not None and shape:
+            uneven = balance(u.routed, shape, loss.device)
+            loss, terms["balance"] = loss + config.balance * uneven, uneven.detach()
+            terms["loss"] = terms["loss"] + config.balance * terms["balance"]
         return loss, terms
 
 
@@ -95,7 +117,7 @@ class View:
     """What an encoder made of one view.
 
     A map per sensor and date, and fused features at the matched cells and then at `SPREAD` cells
-    spread over the view.
+    spread over the view; of a model that has them what its queries found and its experts did.
     """
 
     def __init__(
@@ -104,11 +126,14 @@ class View:
         valid: dict[str, Bool[Tensor, "b t h w"]],
         fused: Float[Tensor, "b n d"],
         seen: Bool[Tensor, "b n"],
+        found: Found | None = None,
+        routed: Routed | None = None,
     ) -> None:
         self.dates, self.valid, self.fused, self.seen = dates, valid, fused, seen
+        self.found, self.routed = found, routed
 
 
-def look(model: SkySense, pair: Pair, side: int) -> View:
+def look(model: TemporalModel, pair: Pair, side: int) -> View:
     """Encode one view of a pair.
 
     Args:
@@ -118,10 +143,12 @@ def look(model: SkySense, pair: Pair, side: int) -> View:
     """
     batch: Batch = (pair.u, pair.v)[side]
     inputs, dates, valid = {}, {}, {}
+    routed = Routed() if experts_of(model.config) else None
+    counted = {} if routed is None else {"routed": routed}
     for key, each in batch.sensors.items():
         pixels, usable = normalised(batch, key)
         valid[key] = token_validity(key, usable)  # b t h w
-        dates[key] = model.encode_dates(key, pixels, valid[key])  # b t c h w
+        dates[key] = model.encode_dates(key, pixels, valid[key], **counted)  # b t c h w
         inputs[key] = (dates[key], valid[key], each.doy)
     n, matches = pair.plan.size, pair.cells[side]
     spread = torch.linspace(0, n * n - 1, SPREAD, device=matches.device).round().long()
@@ -133,7 +160,12 @@ def look(model: SkySense, pair: Pair, side: int) -> View:
     tokens = at // n // TOKEN_CELLS * (n // TOKEN_CELLS) + at % n // TOKEN_CELLS
     for key, each in valid.items():
         seen |= each.any(1).flatten(1).gather(1, at if key == "hr" else tokens)
-    return View(dates, valid, fused, seen)
+    found = None
+    if model.queries is not None:
+        m, plain = matches.shape[1], fused[..., : model.config.fusion.dim]
+        asked = [(plain[:, part], seen[:, part]) for part in (slice(m, None), slice(m))]
+        found = Found(*(model.queries(*each) for each in asked))
+    return View(dates, valid, fused, seen, found, routed)
 
 
 def matched(u: View, v: View, pair: Pair) -> tuple[Features, Features]:

@@ -13,6 +13,9 @@ from skysense.pretrain.assignment import SHARPEST
 from skysense.pretrain.heads import FUSED, GRANULARITIES
 from skysense.pretrain.parallel import total, world
 
+OTHERS = ("prediction", "alignment", "query", "text", "balance")
+"""Losses beside L_MGCL, as `LossConfig` names their weights."""
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -38,6 +41,12 @@ class LossConfig:
         alignment_temperature: 0.1, SimCLR's.
         alignment_positions: Most positions per place in L_align, evenly spaced: neighbours tell
             little more, and its cost grows with the square.
+        query: Weight of L_QSACL, of SkySense V2. Its weights are unpublished; 1, as one granularity
+            of one sensor. 0 = the model has no queries.
+        text: Weight of L_ITA, of SkySense V2: the same.
+        text_temperature: 0.07, where CLIP's begins.
+        balance: Weight of the loss that keeps experts in use, of SkySense V2 with experts: 0.01, the
+            Switch Transformer's.
     """
 
     temperature: float = 0.1
@@ -55,6 +64,10 @@ class LossConfig:
     alignment: float = 0.5
     alignment_temperature: float = 0.1
     alignment_positions: int = 16
+    query: float = 0.0
+    text: float = 0.0
+    text_temperature: float = 0.07
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no loss."""
@@ -65,12 +78,12 @@ class LossConfig:
         ]
         problems += [
             f"{name}={getattr(self, name)!r} must be above 0"
-            for name in ("temperature", "alignment_temperature")
+            for name in ("temperature", "alignment_temperature", "text_temperature")
             if not getattr(self, name) > 0
         ]
         problems += [
             f"{name}={getattr(self, name)!r} must not be negative (0 leaves it out)"
-            for name in (*GRANULARITIES, "hr", "s2", "s1", FUSED, "prediction", "alignment")
+            for name in (*GRANULARITIES, "hr", "s2", "s1", FUSED, *OTHERS)
             if not getattr(self, name) >= 0
         ]
         if not self.cluster_epsilon >= SHARPEST:

@@ -168,6 +168,10 @@ class Pair:
     place: Tensor
     """int64 (b,): index of the place; equal numbers are the same ground, no negatives of each other."""
     plan: Plan
+    labels: Tensor
+    """int64 (b, m): class of each of the matched cells, by index of `skysense.pretrain.words.CLASSES`;
+    -1 = nobody knows, as everywhere on real places.
+    """
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Pair":
         """The same pair on another device; pixels in another precision."""
@@ -184,6 +188,7 @@ class Pair:
             self.cell.to(device, non_blocking=True),
             self.place.to(device, non_blocking=True),
             self.plan,
+            self.labels.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Pair":
@@ -207,6 +212,7 @@ class Pair:
             self.cell,
             self.place,
             self.plan,
+            self.labels,
         )
 
 
@@ -233,11 +239,14 @@ def pairs(
     turns = (plan.turn_u, plan.turn_v)
     blank = [{key: _blank(key, b, plan) for key in plan.sensors} for _ in turns]
     at = np.zeros((2, 2, b, m), np.int64)  # (tokens, cells), (u, v), b, m
+    labels = np.full((b, m), -1, np.int64)
     for row, index in enumerate(indices):
         place = places[drawn[row]]
         rng = np.random.default_rng((plan.seed, plan.step, index))
         where = corners(place.cells, n, config.overlap, rng, TOKEN_CELLS if plan.whole else 1)
         at[:, :, row] = meetings(where, n, turns, m, rng)
+        if place.labels is not None:
+            labels[row] = _labels(place.labels, where[0], n, turns[0])[at[1, 0, row]]
         for key in plan.sensors:
             series = place.sensors[key]
             chosen = _dates(len(series.doy), plan.dates[key], plan.shared[key], config.shared, rng)
@@ -269,6 +278,7 @@ def pairs(
         cell=torch.tensor([-1 if cells is None else int(cells[i]) for i in drawn]),
         place=torch.tensor(drawn),
         plan=plan,
+        labels=torch.from_numpy(labels),
     )
 
 
@@ -324,6 +334,14 @@ def _fill(
             stored, seen = np.pad(stored, [(0, 0), *room]), np.pad(seen, room)
         np.multiply(turned(stored, turn), scale, out=pixels[slot], dtype=np.float32)
         valid[slot] = turned(seen, turn)
+
+
+def _labels(labels: np.ndarray, corner: tuple[int, int], n: int, turn: Turn) -> np.ndarray:
+    """Labels (n²,) of a turned window, row by row; -1 beyond the place."""
+    rows, columns = (slice(first, first + n) for first in corner)
+    cut = labels[rows, columns]
+    room = [(0, n - length) for length in cut.shape]
+    return turned(np.pad(cut, room, constant_values=-1), turn).ravel()
 
 
 def _jittered(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import RUN
+from small_run import RUN, RUN_V2
 
 from skysense.errors import Cancelled, EncoderError, WeightsError
 from skysense.pretrain import processes
@@ -35,6 +35,26 @@ def finished(places, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def finished_v2(labelled, tmp_path_factory):
+    """The same of SkySense V2, from real places and synthetic ones with labels."""
+    out = tmp_path_factory.mktemp("finished-v2")
+    pretrain(RUN_V2, labelled, out, workers=0, save_every=2, report=lambda _: None)
+    return out
+
+
+@pytest.fixture(params=["V1", "V2"])
+def whole_run(request):
+    """A run, the folder of its places, and that of what became of it."""
+    later = request.param == "V2"
+    found = request.getfixturevalue("finished_v2" if later else "finished")
+    return (
+        RUN_V2 if later else RUN,
+        request.getfixturevalue("labelled" if later else "places"),
+        found,
+    )
+
+
 def tensors(out):
     return load_checkpoint(out / "weights").model.state_dict()
 
@@ -55,13 +75,13 @@ def loader(places, **options):
     return Loader(open_places(places), RUN.views, RUN.augment, **given)
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(places, finished, tmp_path):
-    asked = iter([False, False, True])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(whole_run, tmp_path):
+    asked, (run, places, found) = iter([False, False, True]), whole_run
     with pytest.raises(Cancelled, match="step 3 of 6"):
-        pretrain(RUN, places, tmp_path, workers=0, report=lambda _: None,
+        pretrain(run, places, tmp_path, workers=0, report=lambda _: None,
                  cancelled=lambda: next(asked))  # fmt: skip
-    pretrain(RUN, places, tmp_path, workers=0, report=lambda _: None)
-    assert_same_run(finished, tmp_path)
+    pretrain(run, places, tmp_path, workers=0, report=lambda _: None)
+    assert_same_run(found, tmp_path)
 
 
 def test_a_run_that_was_killed_goes_on_bit_for_bit(places, tmp_path):
@@ -90,6 +110,54 @@ def test_the_log_has_one_line_a_step_with_every_loss_and_sign_of_collapse(finish
     for name in ("fused/pixel", "fused/object", "fused/image", "fused/deviation", "fused/rank",
                  "fused/overlap", "fused/pixel/entropy", "fused/pixel/agreement"):  # fmt: skip
         assert name in first
+
+
+def test_the_log_of_v2_has_its_losses_and_where_each_sensor_s_tokens_went(finished_v2):
+    lines = read_log(finished_v2)
+    assert {"query", "query/entropy", "text", "text/agreement", "balance"} <= lines[-1].keys()
+    assert any(line["text/count"] for line in lines)
+    shares = [value for name, value in lines[0].items() if name.startswith("experts/s2/1/")]
+    assert sum(shares) == pytest.approx(1, abs=1e-4)
+    assert 0 <= lines[0]["experts/entropy"] <= 1
+    loss = sum(v for k, v in lines[0].items()
+               if k.count("/") == 1 and k.split("/")[1] in ("pixel", "object", "image"))  # fmt: skip
+    loss += sum(lines[0][k] for k in ("query", "text")) + 0.01 * lines[0]["balance"]
+    loss += sum(0.5 * v for k, v in lines[0].items() if k in ("align/s2-s1", "align/s1-s2"))
+    loss += sum(10 * v for k, v in lines[0].items() if k.startswith("predict/"))
+    assert lines[0]["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_nothing_of_v2_is_in_the_log_of_v1(finished):
+    own = ("query", "text", "balance", "experts")
+    assert not [k for line in read_log(finished) for k in line if k.split("/")[0] in own]
+
+
+def test_the_gradient_of_one_step_of_v2_reaches_all_that_is_its_own(labelled):
+    run = begin(RUN_V2, "cpu")
+    pairs = Loader(open_places(labelled), RUN_V2.views, RUN_V2.augment, batch=4, steps=20, seed=0)
+    pair = next(p for p in pairs if len(p.u.sensors) == 2 and (p.labels >= 0).any())
+    with torch.no_grad():
+        seen = look(run.teacher.model, pair, 1)
+    loss, _, _ = run.student(pair, seen, run.teacher.heads, RUN_V2.loss, 0.05)
+    loss.backward()
+    still = {
+        name for name, p in run.student.named_parameters() if p.grad is None or not p.grad.any()
+    }
+    own = [name for name in still if "query" in name or "queries" in name or "text" in name]
+    own += [
+        name for name in still if "router" in name or ("prompts" in name and ".hr." not in name)
+    ]
+    # a bias of keys moves all scores of a query alike
+    assert own == []
+
+
+def test_the_teacher_s_queries_follow_the_student_s():
+    run = begin(RUN_V2, "cpu")
+    before = run.teacher.model.queries.tokens.clone()
+    with torch.no_grad():
+        run.student.model.queries.tokens.add_(1.0)
+    follow(run.teacher, run.student, 0.75)
+    torch.testing.assert_close(run.teacher.model.queries.tokens, before + 0.25)
 
 
 def test_a_finished_run_leaves_trained_half_precision_weights_that_say_what_they_saw(finished):
@@ -268,6 +336,31 @@ def test_an_ablation_lacks_its_part_and_nothing_else():
     assert dataclasses.replace(bankless, model=plain.model, views=plain.views) == plain
 
 
+def test_an_ablation_of_v2_lacks_its_part_and_nothing_else():
+    plain = pretraining("v2-tiny")
+    assert without(plain, ()) == plain
+    assert without(plain, ("text",)).loss == dataclasses.replace(plain.loss, text=0.0)
+    assert without(plain, ("balance",)).loss == dataclasses.replace(plain.loss, balance=0.0)
+    assert "queries" not in without(plain, ("queries",)).model.parts
+    assert without(plain, ("queries",)).loss == dataclasses.replace(plain.loss, query=0.0)
+    assert without(plain, ("prompts",)).model.backbone.prompts == 0
+    assert without(plain, ("experts",)).model.backbone.moe_blocks == 0
+    assert without(plain, ("experts",)).loss == dataclasses.replace(plain.loss, balance=0.0)
+    alike = without(plain, ("merging",)).model
+    assert alike.tokens_s2 == dataclasses.replace(
+        plain.model.tokens_s2, merge=(True, True, True), repeat=8
+    )
+    assert alike.tokens_s1.merge == alike.tokens_hr.merge == plain.model.tokens_hr.merge
+
+
+@pytest.mark.parametrize("part", ["queries", "prompts", "merging", "experts"])
+def test_an_ablation_of_v2_still_learns(labelled, part):
+    config = without(RUN_V2, (part,))
+    pairs = Loader(open_places(labelled), config.views, config.augment, batch=4, steps=1, seed=0)
+    line = make_step(begin(config, "cpu"), iter(pairs), 0)
+    assert ("query" in line, "balance" in line) == (part != "queries", part != "experts")
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_run(name):
     assert pretraining(name).model.prototypes.context
@@ -278,6 +371,9 @@ def test_every_preset_has_a_run(name):
     [
         (lambda: pretraining("huge"), "no model 'huge'"),
         (lambda: without(RUN, ("colour",)), "colour cannot be left out"),
+        (lambda: without(RUN, ("queries", "experts")), "no queries and no experts to leave out"),
+        (lambda: without(without(RUN_V2, ("text",)), ("text",)), "no text to leave out"),
+        (lambda: dataclasses.replace(RUN, loss=RUN_V2.loss), "no semantic queries.*no experts"),
         (lambda: dataclasses.replace(RUN, steps=0), "at least 1"),
         (lambda: dataclasses.replace(RUN, warmup=2.0), "between 0 and 1"),
         (lambda: dataclasses.replace(RUN, rate=0.0), "positive"),

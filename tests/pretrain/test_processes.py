@@ -24,26 +24,27 @@ EXACT = {"rtol": 1e-4, "atol": 1e-6}
 
 
 @pytest.fixture(scope="module")
-def alone(places, tmp_path_factory):
-    """What one process gets, and the folder of its run."""
+def alone(places, labelled, tmp_path_factory):
+    """What one process gets, and the folder of its run, in which `v2` is one of SkySense V2."""
     out = tmp_path_factory.mktemp("alone")
     torch.set_default_dtype(torch.float64)
     try:
         learn_together.learn(places, out, "ddp")
+        learn_together.learn(labelled, out / "v2", "ddp", config=learn_together.SHORT_V2)
         return learn_together.steps_that_see_unequally(places, "ddp"), out
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")
-def both(places, tmp_path_factory):
+def both(places, labelled, tmp_path_factory):
     """What each of two processes got, and the folder of their runs."""
     out = tmp_path_factory.mktemp("both")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = subprocess.run(
-        [sys.executable, SCRIPT, places, out, str(port)],
+        [sys.executable, SCRIPT, places, labelled, out, str(port)],
         check=False,
         stderr=subprocess.PIPE,
         text=True,
@@ -62,10 +63,11 @@ def weights(out):
     return {k: v.float() for k, v in load_checkpoint(out / "weights").model.state_dict().items()}
 
 
-@pytest.mark.parametrize("run", ["ddp", "fsdp"])
+@pytest.mark.parametrize("run", ["ddp", "fsdp", "v2-ddp", "v2-fsdp"])
 def test_a_run_of_two_processes_is_the_run_of_one(alone, both, run):
     """Student, teacher, banks and the moments of AdamW; the one with FSDP was also taken up again."""
-    one, two = state(alone[1]), state(both[1] / run)
+    folder = alone[1] / "v2" if run.startswith("v2") else alone[1]
+    one, two = state(folder), state(both[1] / run)
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, **EXACT, msg=name)

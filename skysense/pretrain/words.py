@@ -1,0 +1,65 @@
+"""What classes are called, in numbers: a fixed table that stands for a text encoder.
+
+SkySense V2 aligns fused features with the CLIP embeddings of class names. A text encoder is larger than
+all of `v2-tiny`, and of eight classes it tells little more than which of them are alike. That is written
+down here instead: each class of the synthetic scenes is answered ten questions, yes is 1 and no is -1,
+and the answers, scaled to length 1, are its vector. Two classes are as near as they have answers in
+common. Nothing is drawn at random.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from skysense.errors import EncoderError
+
+ATTRIBUTES = (
+    "vegetated",
+    "woody",
+    "tilled",
+    "wet",
+    "built",
+    "tall",
+    "changing with the seasons",
+    "green in winter",
+    "green in spring",
+    "green in summer",
+)
+"""The questions."""
+
+_YES: dict[str, tuple[str, ...]] = {
+    "water": ("wet",),
+    "built-up": ("built", "tall"),
+    "bare soil": ("tilled",),
+    "grass": ("vegetated", "green in winter", "green in spring", "green in summer"),
+    "maize": ("vegetated", "tilled", "changing with the seasons", "green in summer"),
+    "winter wheat": (
+        "vegetated", "tilled", "changing with the seasons", "green in winter", "green in spring",
+    ),
+    "deciduous forest": (
+        "vegetated", "woody", "tall", "changing with the seasons", "green in summer",
+    ),
+    "conifers": (
+        "vegetated", "woody", "tall", "green in winter", "green in spring", "green in summer",
+    ),
+}  # fmt: skip
+
+CLASSES = tuple(_YES)
+"""Names of the classes that labels count, by index: those of the synthetic scenes."""
+
+
+def table(names: Sequence[str] = CLASSES) -> Float[Tensor, "k 10"]:
+    """One unit vector per class name.
+
+    Raises:
+        EncoderError: For a name that is not in `CLASSES`.
+    """
+    if unknown := [name for name in names if name not in _YES]:
+        raise EncoderError(
+            f"There are no words for {', '.join(map(repr, unknown))}; there are for "
+            f"{', '.join(CLASSES)}."
+        )
+    answers = [[1.0 if a in _YES[name] else -1.0 for a in ATTRIBUTES] for name in names]
+    return torch.nn.functional.normalize(torch.tensor(answers), dim=-1)
