@@ -158,7 +158,7 @@ def pretraining(name: str) -> PretrainConfig:
     if not isinstance(network, SkySenseV2Config):
         return made
     loss = V2_LOSS if experts_of(network) else replace(V2_LOSS, balance=0.0)
-    return replace(made, loss=loss, start=False)
+    return replace(made, loss=loss)
 
 
 def _tiny(name: str) -> PretrainConfig:
