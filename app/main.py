@@ -78,7 +78,7 @@ class Site:
             self._visitors -= 1
             line.close()
             page.close()
-            forget_page(document, page.view)
+            forget_page(document)
             self._tidy(line.loop)
 
         pn.state.on_session_destroyed(gone)

@@ -27,6 +27,7 @@ from app.panes.search import Search
 from app.panes.time import Time
 from app.state import DRAWING_PLACE, TABS
 from app.theme import LINE, PAGE, TABS_CSS, THEME, exactly, rem
+from app.wire import leave_others_alone
 
 _CARD = {"border": f"1px solid {LINE}", "borderRadius": "8px", "overflow": "hidden"}
 
@@ -116,6 +117,7 @@ class Page:
             theme_config=THEME,
             sx=PAGE,
         )
+        leave_others_alone(self.view)
 
     def _kept(self, pane: Any) -> pn.viewable.Viewable:
         """What a pane shows; the pane itself lets go of its pictures in the end."""

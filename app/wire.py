@@ -62,19 +62,29 @@ def send_what_panel_forgets() -> None:
     panel_document._dispatch_msgs = dispatch
 
 
-def forget_page(document: Any, view: Any) -> None:
+def forget_page(document: Any) -> None:
     """Make Panel let go of the page of a session that has ended.
 
     Panel keeps tables with documents as weak keys, but the values of some (stylesheets, kernels of
     widgets) hold their document, so that none of these entries, nor the whole page, would ever go.
-    And a page of panel-material-ui follows, for its busy indicator, a state of the whole process.
 
     Args:
         document: Of the session.
-        view: Its page.
     """
     for table in [each for each in vars(_state).values() if isinstance(each, WeakKeyDictionary)]:
         table.pop(document, None)
+
+
+def leave_others_alone(view: Any) -> None:
+    """Keep a page from following what other visitors do.
+
+    A page of panel-material-ui follows, for its busy indicator, a state of the whole process: every
+    widget that anybody uses turns it on and off, and each time every page looks through all of its
+    parts (20 ms) and sends a message. It would also keep the page when its session has ended.
+
+    Args:
+        view: A page without a busy indicator.
+    """
     for watcher in list(state.param.watchers.get("busy", {}).get("value", [])):
         follower = getattr(watcher.fn, "__self__", None)
         if getattr(follower, "self", None) is view:

@@ -26,7 +26,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ import numpy as np
 import psutil
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
+from app.places import demos
+from app.words import degrees
 from benchmarks.visiting import Visitor
 
 SERVE = "from app.main import serve; serve(port=0, linger=2.0)"
@@ -45,9 +47,6 @@ LAYERS = ("Features", "Prototypes", "Clusters", "True colour")
 NETWORKS = ("SkySense tiny, untrained", "SkySense base, untrained")
 SPACINGS = ("40 m", "20 m", "10 m")
 """What is encoded meanwhile; all of it takes longer than the visits do."""
-DEMO = (3.0239, 50.8160)
-"""A place (lon, lat) within the demo."""
-
 FAILURES = (TimeoutError, ConnectionError, HTTPClientError, KeyError)
 
 Act = Callable[..., Awaitable[float]]
@@ -81,15 +80,33 @@ class Server:
         return json.loads((await AsyncHTTPClient().fetch(f"{self.url}health")).body)
 
 
+def clicks(chance: random.Random) -> Iterator[tuple[float, float]]:
+    """Places (lon, lat) within the demo, none of which reads like the one before.
+
+    A click that reads like the one before changes no text, so that no answer to it can be seen.
+    """
+    west, south, east, north = demos()[0].region.bounds
+    said = ""
+    while True:
+        lon, lat = chance.uniform(west, east), chance.uniform(south, north)
+        if degrees(lon, lat) != said:
+            said = degrees(lon, lat)
+            yield lon, lat
+
+
 def interactions(visitor: Visitor, chance: random.Random) -> dict[str, Act]:
     """What a visitor may do, each until its answer is there."""
     line = visitor.text("Click the map to inspect")
     layers = visitor.find("RadioButtonGroup", "Clusters")
     state = {"layer": "Features"}
+    places = clicks(chance)
 
     def click(limit: float = 60.0) -> Awaitable[float]:
-        lon, lat = DEMO[0] + chance.uniform(-1, 1) / 1000, DEMO[1] + chance.uniform(-1, 1) / 1000
-        return visitor.timed(visitor.click(lon, lat), lambda said: line in said, limit)
+        lon, lat = next(places)
+        words = degrees(lon, lat)
+        return visitor.timed(
+            visitor.click(lon, lat), lambda said: line in said and words in said, limit
+        )
 
     def turn() -> Awaitable[float]:
         state["layer"] = chance.choice([each for each in LAYERS if each != state["layer"]])

@@ -9,6 +9,7 @@ needs to draw it comes on top.
 import asyncio
 import itertools
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+log = logging.getLogger(__name__)
 
 LARGEST = 100_000_000
 """Largest message that is read (bytes)."""
@@ -159,6 +162,8 @@ class Visitor:
                         self.models.setdefault(each["id"], each)
                     self._patches.put_nowait(said)
         except ConnectionError:
+            log.debug("The server closed the connection.")
+        finally:  # whatever ended the reading, nobody waits a minute for what cannot come
             self._patches.put_nowait("")
 
     async def _frame(self) -> Frame:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from bokeh.document import Document
-from panel.io.state import set_curdoc
+from panel.io.state import set_curdoc, state
 
 from app.leaflet import detach, live_widgets, widgets_in
 from app.main import Site
@@ -70,6 +70,15 @@ def test_a_widget_that_the_browser_exchanged_is_let_go_too(site, visit):
     page.map.widget.style = page.map.widget.default_style  # what a browser does to set the cursor
     page.close()
     assert live_widgets() == 0
+
+
+def test_a_page_does_not_follow_that_some_other_visitor_keeps_the_server_busy(site, visit):
+    page = Page(visit.flow, site.web)
+    state._add_busy_event("of somebody else")
+    assert state.busy
+    assert not page.view.busy
+    state._remove_busy_event("of somebody else")
+    page.close()
 
 
 def test_bounds_fit_the_map_with_their_middle_in_the_middle():

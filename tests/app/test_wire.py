@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+from itertools import islice, pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,10 @@ from panel.io import document as panel_document
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
+from app.places import demos
 from app.wire import leaving_is_no_error, leaving_is_no_news, send_what_panel_forgets
+from app.words import degrees
+from benchmarks.bench_sessions import clicks
 
 
 @pytest.mark.parametrize("error", [WebSocketClosedError(), StreamClosedError()])
@@ -90,3 +95,19 @@ def test_a_change_that_comes_while_another_is_written_reaches_the_browser(monkey
 
     asyncio.run(change_twice())
     assert browser.got == ["first", "second"]
+
+
+class Still(random.Random):
+    """Chance that moves by less than the line at the bottom can say, most of the time."""
+
+    def uniform(self, a, b):
+        return a + (b - a) * (0.5 if self.random() < 0.9 else 0.6)
+
+
+@pytest.mark.parametrize("chance", [Still(1), random.Random(0)])
+def test_no_click_of_the_benchmark_reads_like_the_one_before_and_all_lie_in_the_demo(chance):
+    west, south, east, north = demos()[0].region.bounds
+    found = list(islice(clicks(chance), 40))
+    words = [degrees(*each) for each in found]
+    assert all(before != after for before, after in pairwise(words))
+    assert all(west <= lon <= east and south <= lat <= north for lon, lat in found)
