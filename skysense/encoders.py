@@ -96,6 +96,7 @@ def load_encoder(
             the package); `skysense-tiny-untrained` (such layers with random weights: a null
             model) and `skysense-base` (random weights too: nobody trained it), of which every
             picture says *untrained*; `skysense-v1` (the official weights, from `path`);
+            `skysense-v2-tiny` (trained, where this version ships it, else from `path`),
             `skysense-v2-tiny-untrained` and `skysense-v2` (from `path`), one backbone for all sensors.
         path: Folder written by `skysense convert` or `skysense pretrain`; required for
             `skysense-v1` and `skysense-v2`, and for the others instead of their own weights.
@@ -127,9 +128,9 @@ def load_encoder(
     path = SHIPPED.get(name) if path is None else path
     if path is not None:
         if seed:
+            random = f"skysense-{'v2-' if name.startswith('skysense-v2') else ''}tiny-untrained"
             raise EncoderError(
-                f"{name} is trained, so seed={seed} would change nothing; leave it out, or load "
-                "skysense-tiny-untrained."
+                f"{name} is trained, so seed={seed} would change nothing; leave it out, or load {random}."
             )
         checkpoint = load_checkpoint(path)
         family = checkpoint.model.config.name

@@ -99,7 +99,7 @@ def test_spectral_median_of_a_constant_place_is_that_constant():
         ({"name": "skysense-v2-tiny-untrained", "merge": (1, 1, 0)}, "is no schedule"),
         ({"name": "spectral", "path": "weights"}, "no weights to load"),
         ({"name": "skysense-tiny-untrained", "path": "weights"}, "no weights to load"),
-        ({"name": "skysense-tiny", "seed": 1}, "seed=1 would change nothing"),
+        ({"name": "skysense-tiny", "seed": 1}, "seed=1 would change nothing.*load skysense-tiny-u"),
     ],
 )
 def test_an_impossible_encoder_is_refused_in_a_sentence(options, words):
@@ -203,3 +203,19 @@ def test_a_checkpoint_of_another_size_is_refused_by_name(tmp_path):
     save_checkpoint(build_model("tiny"), tmp_path / "w", licence="CC0-1.0")
     with pytest.raises(EncoderError, match="'tiny' model, but skysense-v1 is 'paper'"):
         load_encoder("skysense-v1", path=tmp_path / "w", device="cpu")
+
+
+def test_v2_in_small_loads_from_a_folder_and_refuses_a_seed_by_the_name_of_its_own_null(tmp_path):
+    model = build_model("v2-tiny", seed=1)
+    model.untrained = ""
+    save_checkpoint(model, tmp_path / "w", licence="none", source="a test")
+    encoder = load_encoder("skysense-v2-tiny", path=tmp_path / "w", device="cpu")
+    assert encoder.name == "skysense-v2-tiny"
+    assert not encoder.untrained
+    with pytest.raises(EncoderError, match="load skysense-v2-tiny-untrained"):
+        load_encoder("skysense-v2-tiny", path=tmp_path / "w", seed=1)
+
+
+def test_the_names_are_those_that_need_nothing_or_say_what_they_need():
+    assert set(SHIPPED) <= set(NAMES)
+    assert ("skysense-v2-tiny" in NAMES) == ("skysense-v2-tiny" in SHIPPED)

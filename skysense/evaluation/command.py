@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -152,14 +153,21 @@ def places_seen(folder: Path) -> list[str] | None:
 
 
 def _twins(models: list[Network | Encoder]) -> list[Network]:
-    """One untrained network for every architecture among the trained ones."""
+    """One untrained network for every architecture among the trained ones.
+
+    The first is called `untrained`, one of another preset `untrained v2-tiny`, further ones of a preset,
+    for ablations that change the network, `untrained v2-tiny 2`.
+    """
     twins: dict[str, Network] = {}
+    presets: Counter[str] = Counter()
     for model in models:
         if isinstance(model, Network) and not model.encoder.untrained:
             form = architecture(model)
             if form not in twins:
                 preset = model.model.config.name
-                name = "untrained" if not twins else f"untrained {preset} {len(twins) + 1}"
+                presets[preset] += 1
+                number = f" {presets[preset]}" if presets[preset] > 1 else ""
+                name = f"untrained {preset}{number}" if twins else "untrained"
                 twins[form] = untrained_twin(model, name)
             model.null = twins[form].name
     return list(twins.values())

@@ -26,7 +26,7 @@ from skysense.encoders import (
     normalised,
     token_validity,
 )
-from skysense.model import SkySense
+from skysense.model import TemporalModel
 from skysense.sensors import SENSORS
 from skysense.weights import build_model
 
@@ -86,7 +86,7 @@ class Network:
         self._memo: dict[object, Tensor | tuple[Tensor, Tensor]] = {}
 
     @property
-    def model(self) -> SkySense:
+    def model(self) -> TemporalModel:
         """The model."""
         return self.encoder.model
 
@@ -191,16 +191,18 @@ def untrained_twin(network: Network, name: str = "untrained", seed: int = 0) -> 
 
 
 def architecture(network: Network) -> str:
-    """Configuration without name and prototypes: networks that share it share an untrained twin.
+    """Configuration without name, prototypes and queries: who share it share an untrained twin.
 
-    An untrained bank reads zeros, so it adds nothing to the twin's features.
+    An untrained bank reads zeros, so it adds nothing to the twin's features; queries read these and
+    change nothing of them.
     """
     config = asdict(network.model.config)
-    del config["name"], config["prototypes"]
-    return json.dumps(config, sort_keys=True)
+    config["parts"] = [part for part in config["parts"] if part != "queries"]
+    kept = {k: v for k, v in config.items() if k not in ("name", "prototypes", "queries")}
+    return json.dumps(kept, sort_keys=True)
 
 
-def digest(model: SkySense) -> str:
+def digest(model: TemporalModel) -> str:
     """SHA-256 over the parameters, which identifies random weights as well as learned ones."""
     whole = hashlib.sha256()
     for name, tensor in model.state_dict().items():

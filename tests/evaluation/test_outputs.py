@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from mini import MINI
+from mini import MINI, MINI_V2
 from stacks import file_stack
 
 from skysense.batch import to_batch
 from skysense.embedding import embed
 from skysense.encoders import Encoder, SkySenseEncoder, load_encoder
+from skysense.evaluation.command import _twins
 from skysense.evaluation.outputs import (
     Network,
     architecture,
@@ -27,6 +28,12 @@ from skysense.weights import build_model
 from skysense.windows import Lattice, plan_windows
 
 DATES = {"s2": 4, "s1": 3, "hr": 1}
+
+
+def trained(config, name):
+    net = network(config)
+    net.name, net.encoder.untrained = name, ""
+    return net
 
 
 def network(config=MINI, seed=1):
@@ -158,3 +165,31 @@ def test_the_untrained_twin_is_the_same_network_with_seed_zero():
     assert twin.weights != learned.weights
     for a, b in zip(twin.model.parameters(), build_model(MINI, seed=0).parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_each_network_stands_beside_the_untrained_one_of_its_architecture():
+    context = PrototypeConfig(context=True, cells=64, count=4)
+    dense = dataclasses.replace(MINI_V2.backbone, moe_blocks=0)
+    given = {
+        "v1": MINI,
+        "v1 with context": dataclasses.replace(MINI, prototypes=context),
+        "v2": MINI_V2,
+        "v2 with context": dataclasses.replace(MINI_V2, prototypes=context),
+        "v2 dense": dataclasses.replace(MINI_V2, backbone=dense),
+    }
+    models = [trained(config, name) for name, config in given.items()]
+    twins = _twins(models)
+    assert [twin.name for twin in twins] == [
+        "untrained",
+        "untrained mini-v2",
+        "untrained mini-v2 2",
+    ]
+    nulls = [model.null for model in models]
+    assert nulls == ["untrained"] * 2 + ["untrained mini-v2"] * 2 + ["untrained mini-v2 2"]
+
+
+def test_outputs_of_v2_are_those_of_v1(stack):
+    sensors = sensors_of(stack)
+    one, other = (network(config).outputs(sensors) for config in (MINI, MINI_V2))
+    assert [(o.name, o.sensors) for o in one] == [(o.name, o.sensors) for o in other]
+    assert embed(stack, other[-1], resolution=40).sizes["feature"] == other[-1].dim
