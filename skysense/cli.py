@@ -123,7 +123,9 @@ def convert(
 
 @app.command()
 def pretrain(
-    model: Annotated[str, typer.Argument(help="tiny, base or paper.")],
+    model: Annotated[
+        str, typer.Argument(help="tiny, v2-tiny, base, paper, v2-paper or v2-paper-moe.")
+    ],
     data: Annotated[
         list[str],
         typer.Option(help="Prepared places, or recipes, shards, stacks, folders; repeatable."),
@@ -141,8 +143,12 @@ def pretrain(
     without: Annotated[
         list[str] | None,
         typer.Option(
-            help="pixel, object, image, prediction, alignment or prototypes; for ablations."
+            help="pixel, object, image, prediction, alignment or prototypes; of V2 also queries, text, "
+            "balance, prompts, merging or experts; for ablations."
         ),
+    ] = None,
+    words: Annotated[
+        str | None, typer.Option(help="Folder of a text encoder for the names of classes.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that cut views ahead.")] = 1,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = 250,
@@ -162,6 +168,7 @@ def pretrain(
         rate=rate,
         precision=precision,
         checkpoint=checkpointing,
+        words=words,
         seed=seed,
         leave_out=without or [],
         workers=workers,

@@ -29,6 +29,7 @@ def run(
     rate: float | None = None,
     precision: str | None = None,
     checkpoint: bool | None = None,
+    words: str | None = None,
     seed: int = 0,
     leave_out: Sequence[str] = (),
     workers: int = 1,
@@ -51,6 +52,7 @@ def run(
         rate: Highest learning rate.
         precision: `bfloat16` or `float32`.
         checkpoint: Whether activations are recomputed to save memory.
+        words: Folder of a text encoder for the names of classes.
         seed: Of everything random.
         leave_out: Parts of learning that an ablation does without, see `without`.
         workers: Processes that cut views ahead.
@@ -73,6 +75,7 @@ def run(
         "rate": rate,
         "precision": precision,
         "checkpoint": checkpoint,
+        "words": words,
     }
     config = replace(pretraining(model), seed=seed)
     config = replace(config, **{k: v for k, v in given.items() if v is not None})

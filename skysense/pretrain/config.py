@@ -49,6 +49,8 @@ class PretrainConfig:
             from UPHeads that were only even, and 0.44 from each pixel's own harmonics.
         precision: "bfloat16" (mixed) or "float32".
         checkpoint: Whether activations are recomputed in the backward pass to save memory.
+        words: Folder of a text encoder for the names of classes, see `skysense.pretrain.words.table`;
+            empty = our own table. Only for a run with L_ITA.
         seed: Of weights, views, augmentations and stochastic depth.
         views: Crops, dates and matched positions.
         augment: What is done to pixels.
@@ -73,6 +75,7 @@ class PretrainConfig:
     start: bool = True
     precision: str = "bfloat16"
     checkpoint: bool = False
+    words: str = ""
     seed: int = 0
     views: ViewConfig = field(default_factory=ViewConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -106,6 +109,10 @@ class PretrainConfig:
             )
         if self.loss.balance and experts_of(self.model) is None:
             problems.append(f"loss.balance={self.loss.balance!r}, but the model has no experts")
+        if self.words and not self.loss.text:
+            problems.append(
+                f"words={self.words!r}, but loss.text is 0, so no words are learnt from"
+            )
         if problems:
             raise EncoderError(f"This run cannot be made: {'; '.join(problems)}.")
 

@@ -84,7 +84,7 @@ def begin(
         config.heads,
         generator,
         queries=plain if config.loss.query else 0,
-        words=table() if config.loss.text else None,
+        words=table(config.words) if config.loss.text else None,
         plain=plain,
     )
     curves = Curves(config.model.fusion.dim, config.model.sensors, config.heads.harmonics)

@@ -11,6 +11,7 @@ from skysense.errors import EncoderError
 from skysense.model.backbone import PlainStage, ground_code
 from skysense.model.config_parts import BackboneConfig
 from skysense.model.swin import Merge
+from skysense.weights import build_model
 
 SCHEDULES = list(itertools.product((False, True), repeat=3))
 IDS = ["".join("km"[yes] for yes in each) for each in SCHEDULES]
@@ -269,3 +270,15 @@ def test_a_model_without_a_backbone_says_that_it_encodes_nothing(images):
     assert model.config.sensors == ()
     with pytest.raises(EncoderError, match="has no backbone"):
         model.pyramid("s2", images["s2"])
+
+
+@pytest.mark.parametrize("sensor", ["hr", "s2", "s1"])
+def test_what_nothing_is_known_of_and_padding_begin_with_gradients_of_usual_size(sensor):
+    """Where all pixels are at the sensor's mean, cosine attention must not divide by nothing."""
+    model, side = build_model(MINI_V2).double().requires_grad_(True), {"hr": 96}.get(sensor, 12)
+    bands = MINI_V2.tokens(sensor).in_channels
+    images = torch.randn(1, bands, side, side, dtype=torch.float64)
+    images[..., : side // 2] = 0.0
+    model.maps_of(sensor, images).square().mean().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert max(float(each.norm()) for each in gradients) < 1e4

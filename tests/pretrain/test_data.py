@@ -15,6 +15,7 @@ from skysense.errors import StackError
 from skysense.pretrain.data import LEAST_SEEN, fingerprint, notes_of, open_places
 from skysense.pretrain.prepare import prepare
 from skysense.pretrain.shards import ShardSensor, write_shard
+from skysense.pretrain.words import CLASSES
 from skysense.sensors import SENSORS
 from skysense.sources.synthetic import scene
 from skysense.stack import make_stack, save_stack, sensor_group
@@ -167,6 +168,75 @@ def test_a_synthetic_scene_says_that_it_is_one(tmp_path):
     tree, _ = scene(0, 80, ("s1",), time=("2023-01-01", "2023-03-01"))
     (place,) = prepare(tree, tmp_path / "places")
     assert place.synthetic
+
+
+LABELS = np.arange(60).reshape(3, 4, 5) % (len(CLASSES) + 1) - 1
+
+
+def labelled_shard(path, labels=LABELS, **said):
+    given = {"licence": "CC0-1.0", "synthetic": True, **said}
+    return write_shard(path, {"s2": series()}, labels=labels, **given)
+
+
+def test_labels_of_synthetic_places_come_back_and_other_places_have_none(tmp_path):
+    shards = [labelled_shard(tmp_path / "made.zarr")]
+    shards.append(write_shard(tmp_path / "real.zarr", {"s2": series()}, licence="CC0-1.0"))
+    places = prepare(shards, tmp_path / "places")
+    assert [place.labels is None for place in places] == [False] * 3 + [True] * 3
+    for place, truth in zip(places, LABELS, strict=False):
+        assert (place.labels == truth).all()
+    assert open_places(tmp_path / "places", check=True)[2].labels.dtype == np.int8
+
+
+def test_a_place_left_out_takes_its_labels_along(tmp_path):
+    blind = series()
+    blind.valid[0] = False
+    shard = write_shard(tmp_path / "made.zarr", {"s2": blind}, labels=LABELS, licence="CC0-1.0",
+                        synthetic=True)  # fmt: skip
+    places = prepare(shard, tmp_path / "places")
+    assert [(place.labels == LABELS[i]).all() for i, place in enumerate(places, 1)] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"synthetic": False}, "comes with labels but is not synthetic"),
+        ({"labels": LABELS[:, :2]}, "must be whole numbers of shape"),
+        ({"labels": LABELS.astype(float)}, "are float64"),
+        ({"labels": LABELS + 1}, "go from 0 to 8"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_in_a_sentence(tmp_path, changes, said):
+    with pytest.raises(StackError, match=said):
+        labelled_shard(tmp_path / "made.zarr", **changes)
+    assert not (tmp_path / "made.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda index: index["places"][0].update(synthetic=False), "is not synthetic"),
+        (lambda index: index["classes"].reverse(), "this version knows water"),
+        (lambda index: index.pop("classes"), "this version knows water"),
+    ],
+)
+def test_a_folder_whose_labels_are_not_to_be_trusted_is_refused(tmp_path, change, said):
+    prepare(labelled_shard(tmp_path / "made.zarr"), tmp_path / "places")
+    file = tmp_path / "places" / "index.json"
+    index = json.loads(file.read_text())
+    change(index)
+    file.write_text(json.dumps(index))
+    with pytest.raises(StackError, match=said):
+        open_places(tmp_path / "places")
+
+
+def test_a_folder_from_before_there_were_labels_still_opens(tmp_path):
+    prepare(stack_of(BOUNDS), tmp_path / "places")
+    file = tmp_path / "places" / "index.json"
+    index = json.loads(file.read_text())
+    del index["classes"]
+    file.write_text(json.dumps(index))
+    assert [place.labels for place in open_places(tmp_path / "places")] == [None]
 
 
 def optical(**changes):

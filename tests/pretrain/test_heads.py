@@ -16,6 +16,7 @@ from skysense.pretrain.heads import (
     Heads,
     standardised,
 )
+from skysense.pretrain.words import table
 
 CONFIG = HeadConfig(hidden=8, out=6, prototypes=5)
 
@@ -100,3 +101,13 @@ def test_what_all_cells_of_one_phase_share_is_taken_away():
 def test_one_phase_for_all_is_no_phase():
     x = torch.randn(9, 3, generator=generator(1))
     torch.testing.assert_close(standardised(x), standardised(x, torch.full((9,), 5)))
+
+
+def test_heads_of_v2_change_no_weight_of_the_others():
+    plain = Heads({"s2": 4, FUSED: 6}, CONFIG, generator())
+    later = Heads({"s2": 4, FUSED: 6}, CONFIG, generator(), queries=3, words=table(), plain=3)
+    more = later.state_dict()
+    assert all(torch.equal(more[name], value) for name, value in plain.state_dict().items())
+    assert {name.split(".")[0] for name in more} - {*dict(plain.named_children())} == {
+        "queries", "text",
+    }  # fmt: skip

@@ -373,6 +373,7 @@ def test_every_preset_has_a_run(name):
         (lambda: without(RUN, ("colour",)), "colour cannot be left out"),
         (lambda: without(RUN, ("queries", "experts")), "no queries and no experts to leave out"),
         (lambda: without(without(RUN_V2, ("text",)), ("text",)), "no text to leave out"),
+        (lambda: dataclasses.replace(RUN, words="clip"), "loss.text is 0"),
         (lambda: dataclasses.replace(RUN, loss=RUN_V2.loss), "no semantic queries.*no experts"),
         (lambda: dataclasses.replace(RUN, steps=0), "at least 1"),
         (lambda: dataclasses.replace(RUN, warmup=2.0), "between 0 and 1"),

@@ -1,6 +1,8 @@
 """Alignment with words: the formula, who takes part, and the words themselves."""
 
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -119,4 +121,30 @@ def test_every_class_has_a_vector_of_its_own_and_like_classes_are_near():
 
 def test_a_class_without_words_is_refused_in_a_sentence():
     with pytest.raises(EncoderError, match="no words for 'lava'"):
-        table(("water", "lava"))
+        table(names=("water", "lava"))
+
+
+def test_a_text_encoder_on_this_disk_may_stand_for_the_table(tmp_path, monkeypatch):
+    asked = {}
+
+    class Encoder:
+        def __init__(self, folder, **options):
+            asked.update(folder=folder, **options)
+
+        def encode(self, names, **_):
+            return torch.arange(3.0 * len(names)).view(len(names), 3) + 1
+
+    fake = SimpleNamespace(SentenceTransformer=Encoder)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", fake)
+    words = table(str(tmp_path))
+    assert words.shape == (len(CLASSES), 3)
+    torch.testing.assert_close(words.norm(dim=-1), torch.ones(len(CLASSES)))
+    assert (asked["folder"], asked["local_files_only"]) == (str(tmp_path), True)
+
+
+def test_a_text_encoder_that_is_not_at_hand_is_a_sentence(tmp_path, monkeypatch):
+    with pytest.raises(EncoderError, match="no folder"):
+        table(str(tmp_path / "none"))
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(EncoderError, match=r"pip install 'skysense\[text\]'"):
+        table(str(tmp_path))

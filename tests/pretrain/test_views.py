@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -234,3 +235,23 @@ def test_what_lies_beyond_a_small_place_is_invalid():
 def test_impossible_views_are_refused_in_a_sentence(wrong):
     with pytest.raises(EncoderError, match=next(iter(wrong))):
         ViewConfig(**wrong)
+
+
+@pytest.mark.parametrize("turn_u", TURNS)
+def test_labels_lie_on_the_ground_of_the_cells_of_view_u(turn_u):
+    rows, columns = np.indices((24, 28))
+    truth = ((rows * 5 + columns) % 8 - 1).astype(np.int8)
+    place = dataclasses.replace(place_that_knows(sensors=("s2",)), labels=truth, synthetic=True)
+    pair = pairs([place], plan_of(8, ("s2",), turn_u=turn_u, turn_v=TURNS[3]), [0], CONFIG)
+    row, column = at(ground(pair.u, "s2"), pair.cells[0]).astype(int)
+    assert (pair.labels.numpy() == truth[row, column]).all()
+
+
+def test_places_without_labels_and_ground_beyond_a_place_have_none():
+    bare = place_that_knows(sensors=("s2",), cells=(6, 8))
+    made = dataclasses.replace(bare, labels=np.full((6, 8), 2, np.int8), synthetic=True)
+    pair = pairs([bare, made], plan_of(8, ("s2",), samples=(0, 1)), [0, 1], CONFIG)
+    assert (pair.labels[0] == -1).all()
+    inside = pair.u.sensors["s2"].valid[1, 0].flatten()[pair.cells[0][1]]
+    assert pair.labels[1].tolist() == torch.where(inside, 2, -1).tolist()
+    assert set(pair.labels[1].tolist()) == {-1, 2}
