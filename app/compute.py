@@ -9,16 +9,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
+import skysense
 from app import encoding
 from app.atlas import Atlas, described
 from app.places import SYNTHETIC, Place
-from app.state import Choices
+from app.state import Choices, is_v2
 from app.store import Store
 from app.worker import Worker
 from skysense import analysis, view
@@ -32,10 +33,14 @@ from skysense.stack import sensors_of
 
 Progress = Callable[[int, int, str], None]
 
+SHIPPED_V2 = "skysense-v2-tiny"
+_V2_THERE = (Path(skysense.__file__).parent / "shipped" / SHIPPED_V2).is_dir()
 ENCODERS: dict[str, str] = {
     "skysense-tiny": "SkySense tiny",
+    **({SHIPPED_V2: "SkySense V2 tiny"} if _V2_THERE else {}),
     "spectral": "Spectral baseline",
     "skysense-tiny-untrained": "SkySense tiny, untrained",
+    "skysense-v2-tiny-untrained": "SkySense V2 tiny, untrained",
     "skysense-base": "SkySense base, untrained",
 }
 """Encoders on offer: name and what they are called on the screen."""
@@ -105,7 +110,13 @@ class Compute:
 
     def known_features(self, choices: Choices) -> xr.DataArray | None:
         """Features that were made before, or None."""
-        return self.store.peek(("features", choices))
+        return self.store.peek(("features", self.settled(choices)))
+
+    def settled(self, choices: Choices) -> Choices:
+        """The choices without a merge schedule, if their place is open and has no high resolution."""
+        stack = self.store.peek(("stack", choices.place)) if choices.merge else None
+        none = stack is not None and "hr" not in sensors_of(stack)
+        return replace(choices, merge="") if none else choices
 
     def partial(self, choices: Choices) -> encoding.Partial | None:
         """What is done so far of features that are being made."""
@@ -130,7 +141,7 @@ class Compute:
         finally:
             self._partial.pop(choices, None)
         if not made.attrs.get("unfinished"):
-            self.store.get(("features", choices), lambda: made)
+            self.store.get(("features", self.settled(choices)), lambda: made)
         return made
 
     def _embedded(
@@ -156,6 +167,7 @@ class Compute:
             stack,
             choices.encoder,
             self._path(choices.encoder),
+            merge=choices.merge,
             resolution=choices.resolution,
             dates=choices.dates,
             memory_gb=memory_budget(),
@@ -172,11 +184,11 @@ class Compute:
         progress: Progress,
         cancel: threading.Event,
         **options: Any,
-    ) -> xr.DataArray:
-        """What features would be with other dates, on every 40 m.
+    ) -> Any:
+        """What features would be with other dates, or what becomes of tokens, on every 40 m.
 
         Args:
-            what: `sensitivity`, `uncertainty` or `change_control`, of `skysense.subsets`.
+            what: A function of `skysense`, such as `sensitivity`, `half_features` or `experts`.
             choices: Whose features.
             progress: Called on the way.
             cancel: Set it to stop.
@@ -190,6 +202,7 @@ class Compute:
                 self.stack(choices.place),
                 choices.encoder,
                 self._path(choices.encoder),
+                merge=choices.merge,
                 dates=choices.dates,
                 memory_gb=memory_budget(),
                 progress=progress,
@@ -198,6 +211,26 @@ class Compute:
             )
 
         return self.store.get((what, choices, *sorted(options.items())), make)
+
+    def masks(
+        self,
+        choices: Choices,
+        features: xr.DataArray,
+        levels: xr.DataArray | None,
+        cancel: threading.Event,
+    ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+        """What semantic queries look at, see `encoding.masks`."""
+        path, name = self._path(choices.encoder), choices.place.name
+        return self.worker.call(
+            encoding.masks,
+            features,
+            choices.encoder,
+            path,
+            name,
+            levels,
+            cancel=cancel,
+            beside=True,
+        )
 
     def cost(self, choices: Choices) -> str:
         """What encoding will need, in words: windows, gigabytes, time.
@@ -213,6 +246,7 @@ class Compute:
             encoding.outline_of(stack),
             choices.encoder,
             self._path(choices.encoder),
+            choices.merge,
             choices.resolution,
             beside=True,
         )
@@ -335,6 +369,13 @@ class Compute:
                 features, {place.name: self._closest(place) for place in places}, bank
             ),
         )
+
+
+def other_family(choices: Choices) -> Choices:
+    """The same of a tiny SkySense V1 if the encoder is V2, else of a tiny V2."""
+    v2 = SHIPPED_V2 if SHIPPED_V2 in ENCODERS else f"{SHIPPED_V2}-untrained"
+    other = "skysense-tiny" if is_v2(choices.encoder) else v2
+    return replace(choices, encoder=other, merge="", part="")
 
 
 def _load(place: Place) -> xr.DataTree:

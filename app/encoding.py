@@ -3,6 +3,7 @@
 Tasks for `app.worker.Worker.call`: each takes an `app.worker_process.Room` first.
 """
 
+import copy
 import functools
 import threading
 import time
@@ -16,6 +17,7 @@ import xarray as xr
 
 from app.worker_process import Room
 from skysense.dates import Dates
+from skysense.merging import said, schedule_of
 from skysense.stack import sensors_of
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ class Facts:
     untrained: bool
 
 
-def held(name: str, path: Path | None) -> "Encoder":
-    """An encoder, loaded once."""
+def held(name: str, path: Path | None, merge: str = "") -> "Encoder":
+    """An encoder, loaded once; with another merge schedule it has the same weights."""
     from skysense.encoders import load_encoder
 
     with _LOCK:
@@ -59,7 +61,10 @@ def held(name: str, path: Path | None) -> "Encoder":
         _KEPT[(name, path)] = found
         while len(_KEPT) > MOST_ENCODERS:
             del _KEPT[next(iter(_KEPT))]
-        return found
+    if merge:
+        found = copy.copy(found)
+        found.merge = said(schedule_of(merge))  # type: ignore[attr-defined]
+    return found
 
 
 def facts(room: Room, name: str, path: Path | None) -> Facts:
@@ -96,6 +101,7 @@ def embed_stack(
     resolution: int,
     dates: Dates,
     memory_gb: float,
+    merge: str = "",
     centre: tuple[float, float] | None = None,
 ) -> xr.DataArray:
     """Features of a stack, see `skysense.embed_steps`; what is done so far is told on the way.
@@ -107,7 +113,7 @@ def embed_stack(
     room.progress(0, 0, "Loading the encoder")
     steps = embed_steps(
         stack,
-        held(name, path),
+        held(name, path, merge),
         resolution=resolution,
         dates=dates,
         centre=centre,
@@ -131,29 +137,57 @@ def embed_stack(
     return coarse if fine is None else fine
 
 
+LOOKS = ("experts", "prompt_attention")
+"""Functions that look at tokens on their way, which are not kept."""
+
+
 def subsets(
     room: Room,
     what: str,
     stack: xr.DataTree,
     name: str,
     path: Path | None,
+    merge: str = "",
     **options: Any,
-) -> xr.DataArray:
-    """What features would be with other dates: one of the functions of `skysense.subsets`."""
-    from skysense import subsets as found
+) -> Any:
+    """What features would be with other dates, or a look at tokens: one of the functions of `skysense`."""
+    import skysense as sky
 
-    return getattr(found, what)(
+    cached = {} if what in LOOKS else {"cache": _tokens()}
+    return getattr(sky, what)(
         stack,
-        held(name, path),
+        held(name, path, merge),
         progress=room.progress,
         cancel=room.cancel,
-        cache=_tokens(),
+        **cached,
         **options,
     )
 
 
+def masks(
+    room: Room,
+    features: xr.DataArray,
+    name: str,
+    path: Path | None,
+    place: str,
+    levels: xr.DataArray | None,
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Masks of the semantic queries, the one that leads, and the levels, fitted here if not given."""
+    from skysense.masks import leading_query, query_levels, query_masks
+
+    encoder = held(name, path)
+    levels = query_levels({place: features}, encoder) if levels is None else levels
+    found = query_masks(features, encoder, levels)
+    return found, leading_query(found), levels
+
+
 def cost(
-    room: Room, outline: Mapping[str, Any], name: str, path: Path | None, resolution: int
+    room: Room,
+    outline: Mapping[str, Any],
+    name: str,
+    path: Path | None,
+    merge: str,
+    resolution: int,
 ) -> str:
     """What encoding will need, in words, see `skysense.forecast`.
 
@@ -162,11 +196,12 @@ def cost(
         outline: Of a stack with the chosen dates only, from `outline_of`.
         name: Of the encoder.
         path: Of its weights, if it has any of its own.
+        merge: Its merge schedule; empty for the usual one.
         resolution: Spacing of the features (m).
     """
     from skysense.embedding import forecast, usable_sensors
 
-    stack, encoder = from_outline(outline), held(name, path)
+    stack, encoder = from_outline(outline), held(name, path, merge)
     sensors = usable_sensors(stack, encoder)
     need = forecast(stack, encoder, resolution=resolution)
     return need.sentence(_speed(name, path, tuple(sensors)))

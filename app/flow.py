@@ -16,6 +16,7 @@ from app.atlas import Banks
 from app.closer import Closer
 from app.comparing import Comparing
 from app.compute import Compute
+from app.inside import Inside
 from app.jobs import Job, JobManager, Post, Replies
 from app.keeping import Keeping
 from app.labelling import Labelling
@@ -55,6 +56,7 @@ class Flow:
         self.made = Made(self)
         self.labels = Labelling(self)
         self.closer = Closer(self)
+        self.inside = Inside(self)
         self.keep = Keeping(self)
         self.files = TakeHome(self)
         self.banks = Banks(self)
@@ -62,7 +64,7 @@ class Flow:
         self.regions = Regions(self)
         self.search = Searching(self)
         self.selecting = Selecting(self)
-        state.param.watch(self._recount_cost, ["encoder", "dates", "resolution"])
+        state.param.watch(self._recount_cost, ["encoder", "dates", "resolution", "merge"])
 
     def run(
         self,
@@ -134,6 +136,10 @@ class Flow:
         self._jobs.drop(self._owner, slot)
         self.state.set_status(pane, EMPTY)
 
+    def stop(self, slot: str) -> None:
+        """Stop the work of this slot; its pane says so."""
+        self._jobs.cancel(self._owner, slot)
+
     def _do_at_once(
         self, pane: str, work: Callable[[Job], Any], done: Callable[[Any], None]
     ) -> None:
@@ -161,6 +167,7 @@ class Flow:
         self._encode_when_open = False
         self.labels.reset()
         self.closer.reset()
+        self.inside.reset()
         self.search.clear()
 
         def opened(stack: xr.DataTree) -> None:
@@ -261,7 +268,7 @@ class Flow:
         if self._encode_when_open and self.state.stack is None:
             self._encode_when_open = False
             self.state.set_status("encode", EMPTY)
-        self._jobs.cancel(self._owner, "encode")
+        self.stop("encode")
 
     def _recount_cost(self, *_: object) -> None:
         state, choices = self.state, self.state.choices
@@ -292,6 +299,7 @@ class Flow:
             fields={"features": drawn} if stays and drawn.shape[-2:] == features.shape[-2:] else {},
         )  # fmt: skip
         self.closer.reset()
+        self.inside.reset()
         state.set_status("encode", READY)
         self.made.everything()
         self.labels.refresh(lift=False)  # no mark was made

@@ -46,6 +46,11 @@ class Job:
     report: Callable[[int, int, str], None] = lambda done, total, sentence: None
     """Call as (done, total, sentence) while working."""
 
+    def check(self) -> None:
+        """Raise `Cancelled` if nobody wants the result any more."""
+        if self.cancel.is_set():
+            raise Cancelled
+
 
 @dataclass(frozen=True)
 class Replies:

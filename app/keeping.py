@@ -11,11 +11,12 @@ from app.compute import memory_budget
 from app.jobs import Job
 from app.labelling import MOST_CLASSES
 from app.places import Place, checked
-from app.state import LAYERS, TABS, Choices, Example, State, failed
+from app.state import LAYERS, MERGES, ON_DEMAND, TABS, Choices, Example, State, failed
 from skysense import analysis
 from skysense.analysis import LabelClass
 from skysense.errors import SessionError
 from skysense.link import SOURCES, SharedState
+from skysense.merging import USUAL
 from skysense.session import (
     Session,
     SessionChoices,
@@ -147,8 +148,9 @@ class Keeping:
         here = next((p for p in places if p.name == seen.place), places[0])
         self._set(session, places)
         self._look_again(here, seen)
-        now = Choices(here, session.choices.encoder, session.choices.dates,
-                      session.choices.resolution)  # fmt: skip
+        chosen = session.choices
+        merge = "" if chosen.merge == USUAL else chosen.merge
+        now = Choices(here, chosen.encoder, chosen.dates, chosen.resolution, merge)
         behind = [p for p in places if p.name in recorded and p != here]
         for place in sorted(behind, key=lambda p: p.name != seen.basis_of):
             self._again(replace(now, place=place), basis=place.name == seen.basis_of)
@@ -162,7 +164,7 @@ class Keeping:
         state.param.update(
             places=_merged(state.places, places), opened=[], encoder=chosen.encoder,
             dates=chosen.dates, resolution=chosen.resolution, axes=seen.axes, classes=[],
-            groups=min(max(seen.groups, 2), 20), prototypes=min(max(seen.prototypes, 2), 64),
+            merge=chosen.merge or USUAL, groups=min(max(seen.groups, 2), 20), prototypes=min(max(seen.prototypes, 2), 64),
             opacity=seen.opacity,
         )  # fmt: skip
         for place in places:
@@ -188,7 +190,7 @@ class Keeping:
             for places, like in ((seen.like, True), (seen.unlike, False))
             for each in places
         ]
-        state.param.update(top=seen.top, threshold=seen.threshold)
+        state.param.update(top=_there(seen.top), threshold=seen.threshold)
         if seen.tab == "Label":
             state.mode = "label"
         if state.features is not None:
@@ -206,7 +208,7 @@ class Keeping:
                 then.
         """
         state, flow = self._state, self._flow
-        self._check_names(link.encoder or state.encoder, link.layer or state.top)
+        self._check_names(link.encoder or state.encoder, link.layer or state.top, link.merge)
         place = None
         if link.region is None and link.place:
             place = next((p for p in state.places if p.name == link.place), None)
@@ -221,8 +223,8 @@ class Keeping:
                 (p for p in state.places if p.region == region and p.source == link.source), None
             )
         state.param.update(
-            encoder=link.encoder or state.encoder, top=link.layer or state.top, dates=link.dates,
-            resolution=link.resolution or state.resolution,
+            encoder=link.encoder or state.encoder, top=_there(link.layer or state.top), dates=link.dates,
+            resolution=link.resolution or state.resolution, merge=link.merge or USUAL,
         )  # fmt: skip
         if place is not None:
             flow.open_place(place)
@@ -244,7 +246,7 @@ class Keeping:
 
     def check(self, session: Session) -> None:
         """Raise a `SkySenseError` for a session that this server cannot show."""
-        self._check_names(session.choices.encoder, session.view.top)
+        self._check_names(session.choices.encoder, session.view.top, session.choices.merge)
         if session.view.axes not in State.param.axes.objects:
             raise SessionError(
                 f"The scatter has no axes “{session.view.axes}”; it has "
@@ -268,7 +270,12 @@ class Keeping:
                     "here. Start the dashboard with --recipes and its folder."
                 )
 
-    def _check_names(self, encoder: str, layer: str) -> None:
+    def _check_names(self, encoder: str, layer: str, merge: str) -> None:
+        if merge and merge not in MERGES:
+            raise SessionError(
+                f"High resolution was merged before the stages {merge}; here it can be merged before "
+                f"{'; '.join(MERGES)}."
+            )
         if encoder not in self._flow.compute.encoders:
             raise SessionError(
                 f"There is no encoder “{encoder}” here; there are "
@@ -318,14 +325,14 @@ class Keeping:
         state, compute = self._state, self._flow.compute
 
         def compare(*_: object) -> None:
-            if state.features is None or state.made_with != choices:
+            if state.features is None or state.made_with != compute.settled(choices):
                 return
             features = state.features
             state.param.unwatch(watcher)
             self._flow.run(
                 "hash", "hash", "Comparing with the record",
                 lambda _: compute.hash_of(choices, features) == recorded,
-                lambda same: None if same or state.made_with != choices else say(),
+                lambda same: None if same or state.features is not features else say(),
             )  # fmt: skip
 
         def say() -> None:
@@ -356,10 +363,15 @@ def _choices(
     }
     if not made:
         return SessionChoices(
-            now.encoder, dates=now.dates, resolution=now.resolution, **others  # type: ignore[arg-type]
+            now.encoder, dates=now.dates, resolution=now.resolution, merge=now.merge, **others  # type: ignore[arg-type]
         )  # fmt: skip
     features = made.get(now.place, next(iter(made.values())))[1]
     return replace(SessionChoices.of(features, now.dates, **others), encoder=now.encoder)
+
+
+def _there(layer: str) -> str:
+    """A layer that needs nobody to ask for it first; the features in the stead of one that does."""
+    return "features" if layer in ON_DEMAND else layer
 
 
 def one_line(name: str) -> str:

@@ -156,7 +156,7 @@ class Made:
             return {}
         found = {}
         for each in self._state.opened:
-            choices = replace(shown, place=each.place)
+            choices = self._flow.compute.settled(replace(shown, place=each.place))
             features = self._flow.compute.known_features(choices)
             if features is not None:
                 found[each.place] = choices, features

@@ -14,6 +14,7 @@ from app.panes.compare import Compare
 from app.panes.dates import DateRail
 from app.panes.guide import Guide
 from app.panes.header import Header
+from app.panes.inside import Inside
 from app.panes.inspector import Inspector
 from app.panes.keep import Keep
 from app.panes.label import Label
@@ -61,6 +62,7 @@ class Page:
             "Compare": lambda: self._kept(Compare(flow, web)),
             "Search": lambda: Search(flow).view,
             "Time": lambda: Time(flow).view,
+            "Inside": lambda: Inside(flow).view,
             "Label": lambda: Label(flow, folder).view,
         }
         """What is made when its tab is first turned to, so that the page opens sooner."""

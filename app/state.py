@@ -12,6 +12,8 @@ import xarray as xr
 from app.places import Place
 from skysense.analysis import LabelClass, SpatialScore
 from skysense.dates import Acquisition, Dates
+from skysense.merging import NONE, USUAL
+from skysense.stack import sensors_of
 
 LAYERS: dict[str, str] = {
     "colour": "True colour",
@@ -22,14 +24,15 @@ LAYERS: dict[str, str] = {
     "similarity": "Similarity",
     "change": "Change",
     "mattered": "Dates",
+    "inside": "Inside",
 }
 """What the map can show on top: key and what it is called on the screen."""
 
-TABS = ("Scatter", "Prototypes", "Compare", "Search", "Time", "Label")
+TABS = ("Scatter", "Prototypes", "Compare", "Search", "Time", "Inside", "Label")
 """Panels beside the map."""
 
-ON_DEMAND = ("change", "mattered")
-"""Layers that are offered once somebody has asked for them in the tab *Time*."""
+ON_DEMAND = ("change", "mattered", "inside")
+"""Layers that are offered once somebody has asked for them in the tab *Time* or *Inside*."""
 
 MODES: dict[str, str] = {
     "inspect": "Inspect",
@@ -42,6 +45,15 @@ TOOLS: dict[str, str] = {"point": "Point", "area": "Area", "erase": "Erase"}
 """What a click or a drawing does in the mode *label*."""
 COMBINE: dict[str, str] = {"replace": "Replace", "add": "Add", "remove": "Remove"}
 """What a new shape does to a selection."""
+
+MERGES: dict[str, str] = {USUAL: "10 m", "2,3": "5 m", "2": "2.5 m", NONE: "1.25 m"}
+"""Merge schedules of SkySense V2 and how large its tokens of high resolution are with each."""
+
+
+def is_v2(encoder: str) -> bool:
+    """Whether an encoder, by its name, is SkySense V2."""
+    return encoder.startswith("skysense-v2")
+
 
 DRAWING_PLACE = "place"
 """The mode in which a drawing becomes a new place; entered from its dialog only."""
@@ -90,6 +102,9 @@ class Choices:
     encoder: str
     dates: Dates = field(default_factory=Dates)
     resolution: int = 10
+    merge: str = ""
+    """Before which stages SkySense V2 merges tokens of high resolution; empty for the usual
+    schedule, and wherever it decides nothing."""
     part: str = ""
     """Names a run that was cancelled on the way, so that nothing made of its features is kept for
     those that are whole."""
@@ -113,6 +128,8 @@ class State(param.Parameterized):
     encoder = param.String("skysense-tiny", doc="Name of the encoder to encode with.")
     dates = param.ClassSelector(class_=Dates, default=Dates(), instantiate=False)
     resolution = param.Selector(default=10, objects=[10, 20, 40], doc="Spacing of features (m).")
+
+    merge = param.Selector(default=USUAL, objects=list(MERGES), doc="Schedule of V2, if it counts.")
 
     stack = param.ClassSelector(class_=xr.DataTree, allow_None=True, default=None)
     rail = param.List(default=[], item_type=Acquisition, doc="Dates of the stack.")
@@ -177,6 +194,9 @@ class State(param.Parameterized):
     instead = param.ClassSelector(class_=xr.DataArray, allow_None=True, default=None,
                                   doc="What is drawn instead of the layer on top.")  # fmt: skip
 
+    inside = param.Dict(default={}, doc="What was found inside the encoder: key to field.")
+    looked = param.String("", doc="Which of it is the layer *Inside*.")
+
     large = param.Boolean(False, doc="Large type: for teaching, on a projector.")
 
     notice = param.String("", doc="What the user must know about the place that is shown.")
@@ -187,7 +207,14 @@ class State(param.Parameterized):
         """What *Encode* would encode now."""
         if self.place is None:
             return None
-        return Choices(self.place, self.encoder, self.dates, self.resolution)
+        merge = self.merge if self.merges and self.merge != USUAL else ""
+        return Choices(self.place, self.encoder, self.dates, self.resolution, merge)
+
+    @property
+    def merges(self) -> bool:
+        """Whether a merge schedule decides anything: of SkySense V2, where there is high resolution."""
+        there = self.stack is not None and "hr" in sensors_of(self.stack)
+        return is_v2(self.encoder) and there and self.dates.hr > 0
 
     @property
     def drawing_areas(self) -> bool:

@@ -136,7 +136,7 @@ b {{ font-weight: 500; }}
 TABS_CSS = f"""
 :host(.bk-above) .bk-header {{ border-bottom: 1px solid {LINE}; padding: 0 6px; }}
 .bk-tab {{ font: {rem(13.5)} Roboto, "DejaVu Sans", sans-serif !important; color: {QUIET};
-          padding: 11px 14px !important; border: 0 !important; background: none !important;
+          padding: 11px 7px !important; border: 0 !important; background: none !important;
           cursor: pointer; }}
 .bk-tab:hover {{ color: {INK}; }}
 .bk-tab:focus-visible {{ outline: 2px solid {ACCENT}; outline-offset: -4px; border-radius: 6px; }}

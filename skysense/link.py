@@ -12,7 +12,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from skysense.checks import choice, shown, text
 from skysense.dates import Dates
-from skysense.errors import SessionError
+from skysense.errors import EncoderError, SessionError
+from skysense.merging import USUAL, schedule_of
+from skysense.merging import said as merge_said
 from skysense.region import Region
 from skysense.session import NAME, RESOLUTIONS, WORD, Session, SessionPlace
 from skysense.sources import CATALOGUES
@@ -24,7 +26,7 @@ SOURCES = ("synthetic", *CATALOGUES)
 """Where a place of a link may come from; places of files are shared by name."""
 
 KEYS = ("place", "source", "bounds", "lon", "lat", "size", "time", "encoder", "resolution", "s2",
-        "s1", "hr", "first", "last", "clear", "layer")  # fmt: skip
+        "s1", "hr", "first", "last", "clear", "merge", "layer")  # fmt: skip
 """Everything that a link may hold."""
 
 
@@ -42,6 +44,8 @@ class SharedState:
     resolution: int | None = None
     dates: Dates = field(default_factory=Dates)
     layer: str = ""
+    merge: str = ""
+    """Merge schedule of SkySense V2, see `skysense.merging`; empty for the usual one."""
 
 
 def share_text(session: Session, place: str = "") -> str:
@@ -74,6 +78,8 @@ def share_text(session: Session, place: str = "") -> str:
     for each in fields(Dates):
         if (value := getattr(choices.dates, each.name)) != getattr(plain, each.name):
             said[each.name] = value
+    if choices.merge not in ("", USUAL):
+        said["merge"] = choices.merge
     said["layer"] = session.view.top
     return urlencode(said)
 
@@ -114,6 +120,7 @@ def shared(query: str) -> SharedState:
         encoder=_word(said, "encoder"),
         resolution=_resolution(said),
         dates=_dates(said),
+        merge=_merge(said),
         layer=_word(said, "layer"),
     )
 
@@ -153,6 +160,14 @@ def _resolution(said: Mapping[str, str]) -> int | None:
     if value and value not in map(str, RESOLUTIONS):
         raise SessionError(f"resolution={shown(value)} m is not one of {RESOLUTIONS}.")
     return int(value) if value else None
+
+
+def _merge(said: Mapping[str, str]) -> str:
+    value = said.get("merge", "")
+    try:
+        return merge_said(schedule_of(value)) if value else ""
+    except EncoderError as error:
+        raise SessionError(str(error)) from error
 
 
 def _dates(said: Mapping[str, str]) -> Dates:

@@ -16,6 +16,9 @@ STAGES = (2, 3, 4)
 NONE = "none"
 """Says that they are merged before none."""
 
+USUAL = "2,3,4"
+"""What a SkySense V2 encoder does unless told otherwise: tokens of 10 m."""
+
 
 def schedule_of(merge: Any) -> tuple[bool, ...]:
     """A schedule as a tuple of three.

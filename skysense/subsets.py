@@ -154,11 +154,11 @@ def uncertainty(
     splits = whole("splits", splits, 1, MOST_SPLITS, EncoderError)
     seed = seed_of(seed, EncoderError)
     work, read = read_whole(
-        stack, encoder, cache, _check_halves, resolution=resolution, region=region, dates=dates,
+        stack, encoder, cache, check_halves, resolution=resolution, region=region, dates=dates,
         batch_size=batch_size, memory_gb=memory_gb, progress=progress, cancel=cancel,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
-    pairs = [_halves(read, rng) for _ in range(splits)]
+    pairs = [halves(read, rng) for _ in range(splits)]
     found, attrs = _distances(work, read, pairs, progress, cancel, cache)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
@@ -212,10 +212,10 @@ def change_control(
     """
     seed = seed_of(seed, EncoderError)
     work, read = read_whole(
-        stack, encoder, cache, _check_halves, resolution=resolution, region=region, dates=dates,
+        stack, encoder, cache, check_halves, resolution=resolution, region=region, dates=dates,
         batch_size=batch_size, memory_gb=memory_gb, progress=progress, cancel=cancel,
     )  # fmt: skip
-    pair = _halves(read, np.random.default_rng(seed))
+    pair = halves(read, np.random.default_rng(seed))
     found, attrs = _distances(work, read, [pair], progress, cancel, cache)
     attrs |= {"long_name": "change between halves of one period (control)", "seed": seed}
     return _field(found, found.values[0], attrs)
@@ -250,10 +250,10 @@ def _distances(
 ) -> tuple[xr.DataArray, dict[str, Any]]:
     """Distances (pairs, y, x) between features of two choices of dates, and what to say of them."""
     grid = work.job.grid
-    fused = _fused(work.encoder, grid.resolution, cache)
+    again = fused(work.encoder, grid.resolution, cache)
 
     def make(batch: Batch) -> Tensor:
-        of, layers, reference, known = fused(batch), [], None, None
+        of, layers, reference, known = again(batch), [], None, None
         for one, other in pairs:
             if reference is None or one is not known:
                 reference, known = _unit(of(one)), one
@@ -269,7 +269,7 @@ def _distances(
     return found, dict(found.attrs)
 
 
-def _fused(
+def fused(
     encoder: Encoder, stride: int, cache: TokenCache | None
 ) -> Callable[[Batch], Callable[[Kept], Tensor]]:
     """From a batch to what gives the features of any choice of its dates."""
@@ -323,7 +323,7 @@ def _without(every: Kept, sensor: str, date: int | None) -> Kept:
     return {**every, sensor: part}
 
 
-def _halves(stack: xr.DataTree, rng: np.random.Generator) -> tuple[Kept, Kept]:
+def halves(stack: xr.DataTree, rng: np.random.Generator) -> tuple[Kept, Kept]:
     """Two random halves of each sensor's dates, equally large; a single date is in both."""
     one, other = {}, {}
     for key, count in _counts(stack).items():
@@ -373,7 +373,7 @@ def _check_drops(stack: xr.DataTree, drop: str) -> None:
         )
 
 
-def _check_halves(stack: xr.DataTree) -> None:
+def check_halves(stack: xr.DataTree) -> None:
     """Raise `StackError` unless some sensor's dates can be halved."""
     if max(_counts(stack).values()) < 2:
         raise StackError(

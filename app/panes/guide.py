@@ -32,6 +32,7 @@ PANELS = (
     ("Compare", "encoded places side by side, with a control"),
     ("Search", "where else it looks like this, and unlike that"),
     ("Time", "which date mattered, what changed between two periods"),
+    ("Inside", "experts and queries of SkySense V2, and what V1 and V2 do not share"),
     ("Label", "click examples, get a map of classes"),
     ("Dates", "every acquisition; blue ones went into the features; click to see one"),
     ("How it was made", "encoder, weights, dates, licences, notes"),

@@ -8,6 +8,7 @@ import panel_material_ui as pmui
 from app.flow import Flow
 from app.panes.newplace import NewPlace
 from app.panes.placechips import PlaceChips
+from app.state import MERGES
 from app.theme import rem
 from app.words import block, flag, safe, tip
 
@@ -46,7 +47,7 @@ class Header:
             description="",
             options={title: name for name, title in flow.compute.encoders.items()},
             size="small",
-            width=205,
+            width=225,
             margin=(0, 6),
         )
         self._resolution = pmui.Select.from_param(
@@ -57,6 +58,19 @@ class Header:
             size="small",
             width=100,
             margin=(0, 6),
+        )
+        self._merge = tip(
+            pmui.Select.from_param(
+                state.param.merge,
+                label="HR tokens",
+                description="",
+                options={title: key for key, title in MERGES.items()},
+                size="small",
+                width=100,
+                margin=(0, 6),
+            ),
+            "Side of SkySense V2's tokens of high resolution. Smaller ones see more and take much more "
+            "time; features stay on 10 m cells.",
         )
         self._encode = pmui.Button(
             label="Encode",
@@ -100,6 +114,7 @@ class Header:
             pmui.Column(sizing_mode="stretch_width", margin=0),
             tip(self._encoder, "What turns the images into features."),
             tip(self._resolution, "Spacing of the features; coarser ones are samples, not means."),
+            self._merge,
             self._encode,
             self._cancel,
             sizing_mode="stretch_width",
@@ -119,13 +134,19 @@ class Header:
         self.view = pn.Column(self.bar, using, sizing_mode="stretch_width", margin=(10, 0, 4, 0))
         self._place.param.watch(self._chosen, "value")
         state.param.watch(self._show_places, ["places", "place"])
-        state.param.watch(self._show_work, ["statuses", "cost", "features", "encoder"])
+        state.param.watch(self._show_work, ["statuses", "cost", "features", "encoder", "merge"])
+        state.param.watch(self._show_merge, ["stack", "encoder", "dates"])
         state.param.watch(
             self._show_chips,
-            ["opened", "place", "statuses", "made_with", "encoder", "dates", "resolution"],
+            ["opened", "place", "statuses", "made_with", "encoder", "dates", "resolution", "merge"],
         )
+        self._show_merge()
         self._show_work()
         self._show_chips()
+
+    def _show_merge(self, *_: Any) -> None:
+        if self._merge.visible != self.state.merges:
+            self._merge.visible = self.state.merges
 
     def _place_options(self) -> dict[str, str]:
         return {place.name: place.key for place in self.state.places}

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from app.flow import Flow
+from app.inside import facts_at
 from app.theme import rem
 from app.words import block, degrees, safe
 from skysense.analysis.places import cell_at
@@ -18,7 +19,7 @@ class Inspector:
         self.view = block(
             sizing_mode="stretch_width", styles={"min-height": rem(24)}, margin=(7, 12, 5, 12)
         )
-        self.state.param.watch(self._show, ["here", "fields", "features", "measured"])
+        self.state.param.watch(self._show, ["here", "fields", "features", "measured", "inside"])
         self._show()
 
     def _show(self, *_: Any) -> None:
@@ -44,6 +45,7 @@ class Inspector:
         cell = None if field is None else cell_at(field, lon, lat)
         if cell is not None and np.isfinite(field.values[cell]):
             facts.append(f"similarity {field.values[cell]:.2f}")
+        facts += [safe(fact) for fact in facts_at(state.inside, lon, lat)]
         if state.features is not None and not facts:
             facts.append("outside the encoded place")
         if state.measured:

@@ -17,6 +17,7 @@ _WAITING = {
     "similarity": "Click a place on the map to see what is like it.",
     "change": "Compare two periods in the tab Time.",
     "mattered": "Leave out dates in the tab Time.",
+    "inside": "Choose what to see in the tab Inside.",
 }
 _DOUBTS = {
     "Fade where dates disagree (on/off)": "fade",

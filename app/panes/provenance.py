@@ -18,6 +18,7 @@ _TITLES = {
     "data_licence": "Licence of the images",
     "sensors": "Sensors",
     "resolution": "Resolution (m)",
+    "merge": "High resolution merged before stages",
     "dates_s2": "Sentinel-2 dates",
     "dates_s1": "Sentinel-1 dates",
     "dates_hr": "High-resolution dates",

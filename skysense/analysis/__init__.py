@@ -14,6 +14,7 @@ from skysense.analysis.changes import (
     distribution,
 )
 from skysense.analysis.comparison import Comparison, compare
+from skysense.analysis.disagreement import disagreement
 from skysense.analysis.doubt import novelty, shuffled
 from skysense.analysis.firing import atlas, examples
 from skysense.analysis.groups import cluster
@@ -46,6 +47,7 @@ __all__ = [
     "classes",
     "cluster",
     "compare",
+    "disagreement",
     "distribution",
     "examples",
     "fit_pca",

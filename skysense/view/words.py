@@ -42,7 +42,7 @@ def warnings(field: xr.DataArray) -> list[str]:
     """
     attrs = _attrs(field)
     found = []
-    for prefix in ("", "bank_", "basis_", "before_"):
+    for prefix in ("", "bank_", "basis_", "before_", "other_"):
         weights = str(attrs.get(f"{prefix}weights", ""))
         if attrs.get(f"{prefix}untrained") or weights.startswith("random"):
             found.append(f"UNTRAINED {weights}".strip())
