@@ -33,6 +33,7 @@ WHAT: dict[str, str] = {
     "notebook": "Writing the notebook",
     "code": "Writing the code",
     "features": "Writing the features",
+    "zarr": "Writing the Zarr store",
     "picture": "Drawing the picture",
     "pack": "Packing images, features and labels",
 }
@@ -151,10 +152,23 @@ def _code(screen: _Screen, where: Path) -> Kept:
     return Kept(text=as_code(screen.gather()))
 
 
-def _features(screen: _Screen, where: Path) -> Kept:
-    features = screen.shown
-    if features is None:
+def _there(screen: _Screen) -> xr.DataArray:
+    if screen.shown is None:
         raise SessionError("This place has no features yet. Press Encode first.")
+    return screen.shown
+
+
+def _zarr(screen: _Screen, where: Path) -> Kept:
+    features = _there(screen)
+    inside = where / screen.name
+    inside.mkdir()
+    data = save_features(features, inside / f"{screen.name}.zarr")
+    save_item(features, inside / f"{screen.name}.json", data=data)
+    return Kept((_zipped(inside, where / f"{screen.name}-zarr"),))
+
+
+def _features(screen: _Screen, where: Path) -> Kept:
+    features = _there(screen)
     inside = where / screen.name
     inside.mkdir()
     data = save_features(features, inside / f"{screen.name}.tif")
@@ -192,5 +206,5 @@ def _zipped(folder: Path, target: Path) -> Path:
 
 _MAKERS: dict[str, Callable[[_Screen, Path], Kept]] = {
     "session": _session, "link": _link, "notebook": _notebook, "code": _code,
-    "features": _features, "picture": _picture, "pack": _pack,
+    "features": _features, "zarr": _zarr, "picture": _picture, "pack": _pack,
 }  # fmt: skip

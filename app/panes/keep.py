@@ -44,6 +44,12 @@ ITEMS: dict[str, tuple[str, str, str]] = {
         "The features of this place: GeoTIFF, GeoParquet with clusters and classes, and a STAC "
         "item, as one zip.",
     ),
+    "zarr": (
+        "Export as Zarr",
+        "view_in_ar",
+        "The features of this place as a Zarr store with a STAC item, as one zip: unpacked, "
+        "xarray.open_zarr and sky.open_features read it piece by piece.",
+    ),
     "picture": (
         "Export picture",
         "image",

@@ -52,6 +52,17 @@ def test_features_come_as_geotiff_geoparquet_and_item_in_one_zip(made, encoded, 
     assert item["assets"]["embeddings"]["href"].endswith("small-1.tif")
 
 
+def test_a_zarr_store_in_a_zip_gives_the_same_features_back(made, encoded, tmp_path):
+    (path,) = made("zarr").files
+    with zipfile.ZipFile(path) as file:
+        file.extractall(tmp_path / "out")
+    folder = tmp_path / "out" / "small-1"
+    opened = sky.open_features(folder / "small-1.zarr")
+    assert feature_hash(opened.load()) == feature_hash(encoded.state.features)
+    item = json.loads((folder / "small-1.json").read_text())
+    assert item["assets"]["embeddings"]["href"].endswith("small-1.zarr")
+
+
 @pytest.mark.parametrize("layer", ["features", "groups", "colour"])
 def test_the_picture_of_a_layer_comes_as_png_and_svg(made, encoded, layer):
     encoded.flow.show_layer(layer)
@@ -67,10 +78,11 @@ def test_a_class_pack_opens_without_a_network(made, tmp_path):
     assert list(sky.open_pack(tmp_path / "pack" / "small-1").features) == ["Small 1"]
 
 
-def test_without_features_a_sentence_says_what_to_do(visit, tmp_path):
+@pytest.mark.parametrize("what", ["features", "zarr"])
+def test_without_features_a_sentence_says_what_to_do(visit, tmp_path, what):
     visit.state.resolution = 40
     visit.open(1)
-    visit.flow.files.make("features", tmp_path, lambda _: None)
+    visit.flow.files.make(what, tmp_path, lambda _: None)
     visit.settle()
     assert "Press Encode" in visit.state.status("keep").sentence
 
