@@ -142,14 +142,9 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     without: Annotated[
         list[str] | None,
-        typer.Option(
-            help="pixel, object, image, prediction, alignment or prototypes; of V2 also queries, text, "
-            "balance, prompts, merging or experts; for ablations."
-        ),
+        typer.Option(help="A part to leave out, for ablations; see the documents."),
     ] = None,
-    words: Annotated[
-        str | None, typer.Option(help="Folder of a text encoder for the names of classes.")
-    ] = None,
+    words: Annotated[str | None, typer.Option(help="Folder of a text encoder; V2.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that cut views ahead.")] = 1,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = 250,
     device: Annotated[str, typer.Option(help="cuda, mps or cpu; the best if left out.")] = "",

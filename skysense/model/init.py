@@ -21,9 +21,9 @@ def initialise(part: nn.Module, generator: torch.Generator, *, depth: int | None
     through; the last layers of residual branches are divided by √(2 · depth), which keeps the sum
     of all branches at that scale (Radford et al. 2019). Gains are 1, biases 0, tokens, queries,
     positions and the calendar small (deviation 0.02), cosine attention starts at temperature 1/10
-    as in Swin V2. Biases of SkySense V2's patches and keys are small too: cosine attention divides by
-    lengths, and without them a patch of which nothing is known, and padding, would be zeros, whose
-    gradient is 1e12 and more.
+    as in Swin V2. Biases of SkySense V2's patches and keys are small too: a patch of which nothing is
+    known would else be zeros, and zeros have gradients of 1e12 and more, as each branch of a Swin V2
+    block ends in a norm and its attention divides by lengths.
 
     Args:
         part: A module whose parameters are in memory.

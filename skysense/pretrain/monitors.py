@@ -3,7 +3,7 @@
 A network that says the same of every place has a low loss and is worthless. These numbers see it: the
 deviation and rank of the features fall to 0 and 1, and the other view of a place is no nearer than
 any place. `fused/phase` sees a chequer of the 16 cells of a token, which no loss but L_pred minds within
-views that lie whole tokens apart. The entropy of the teacher's targets and its agreement with the student are in the log of
+views that lie whole tokens apart. `query/alike` says whether semantic queries became one. The entropy of the teacher's targets and its agreement with the student are in the log of
 `skysense.pretrain.losses.total_loss`.
 """
 
@@ -87,6 +87,24 @@ def phase_share(features: Float[Tensor, "n d"], phase: Int[Tensor, " n"]) -> Flo
         share = between / x.square().sum(0).clamp(min=torch.finfo(x.dtype).tiny)
     chance = (groups - 1) / (len(x) - 1)
     return ((share - chance) / (1 - chance)).clamp(min=0).mean()
+
+
+def likeness(scores: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
+    """How alike the m semantic queries are: mean of |correlation| of what two of them like.
+
+    0..1, 1 where all queries ask for one thing; NaN of fewer than two rows or queries.
+
+    Args:
+        scores: Logits of each query at n cells.
+    """
+    n, m = scores.shape
+    if min(n, m) < 2:
+        return torch.full((), torch.nan)
+    with exact(scores):
+        x = full(scores)
+        x = unit((x - x.mean(0)).T)  # m n
+        pairs = (x @ x.T).abs().triu(1).sum()
+    return pairs / (m * (m - 1) / 2)
 
 
 def neighbour_overlap(

@@ -14,7 +14,7 @@ from skysense.model import Routed, TemporalModel
 from skysense.pretrain.geometry import TOKEN_CELLS
 from skysense.pretrain.heads import FUSED, Heads
 from skysense.pretrain.losses import logged, total_loss
-from skysense.pretrain.monitors import collapse
+from skysense.pretrain.monitors import collapse, likeness
 from skysense.pretrain.prediction import Curves, prediction_loss
 from skysense.pretrain.routing import balance, experts_of, use
 from skysense.pretrain.semantics import Found, semantic_loss
@@ -69,11 +69,19 @@ class Student(nn.Module):
             terms |= {
                 name: loss.new_tensor(value) for name, value in collapse(student, known).items()
             }
+            if self.model.queries is not None and bool(mine.seen.any()):
+                terms["query/alike"] = self._alike(mine)
             if mine.routed is not None and (shape := experts_of(self.model.config)):
                 terms |= use(mine.routed, list(mine.dates), shape, loss.device)
         width = self.model.config.fusion.dim
         spread = torch.where(mine.seen[..., None], mine.fused, torch.nan)[:, -SPREAD:, :width]
         return loss, terms, spread.transpose(1, 2)[..., None].detach()
+
+    @torch.no_grad()
+    def _alike(self, view: "View") -> Tensor:
+        """How alike the queries are, in what this process sees."""
+        plain = view.fused[..., : self.model.config.fusion.dim][view.seen]
+        return likeness(self.model.queries.scores(plain[None])[0].T)
 
     def compared(
         self,

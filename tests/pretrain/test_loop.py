@@ -114,6 +114,7 @@ def test_the_log_has_one_line_a_step_with_every_loss_and_sign_of_collapse(finish
 
 def test_the_log_of_v2_has_its_losses_and_where_each_sensor_s_tokens_went(finished_v2):
     lines = read_log(finished_v2)
+    assert "query/alike" in lines[0]
     assert {"query", "query/entropy", "text", "text/agreement", "balance"} <= lines[-1].keys()
     assert any(line["text/count"] for line in lines)
     shares = [value for name, value in lines[0].items() if name.startswith("experts/s2/1/")]

@@ -11,6 +11,7 @@ from skysense.pretrain.monitors import (
     collapse,
     effective_rank,
     feature_deviation,
+    likeness,
     neighbour_overlap,
     phase_share,
 )
@@ -53,6 +54,16 @@ def test_entropy_is_one_at_a_tie_and_zero_at_certainty():
     torch.testing.assert_close(entropy(torch.eye(7)), torch.zeros(7))
     half = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
     assert float(entropy(half)) == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_queries_that_like_the_same_are_alike_and_those_that_like_anything_are_not():
+    same = random(20_000, 1, seed=3)
+    scales = torch.tensor([1.0, 2.0, -3.0])
+    assert float(likeness(same * scales + scales)) == pytest.approx(1)
+    assert float(likeness(random(20_000, 3, seed=4))) == pytest.approx(0, abs=0.02)
+    half = torch.cat([same, same, random(20_000, 1, seed=5)], 1)
+    assert float(likeness(half)) == pytest.approx(1 / 3, abs=0.02)
+    assert math.isnan(float(likeness(same)))
 
 
 def test_views_of_one_place_are_nearest_to_each_other_unless_places_are_alike():
