@@ -31,7 +31,7 @@ MOST_DAYS = 30.0
 MOST_FILES = 200
 
 KEPT = (
-    "opened", "place", "encoder", "dates", "resolution", "made_with", "axes", "bank", "groups",
+    "opened", "place", "encoder", "dates", "resolution", "merge", "made_with", "axes", "bank", "groups",
     "prototypes", "basis_of", "top", "opacity", "classes", "tab", "examples",
     "threshold",
 )  # fmt: skip

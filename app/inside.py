@@ -125,6 +125,8 @@ class Inside:
                 job.report(0, 0, "3 of 3, comparing neighbours")
                 return analysis.disagreement(features, theirs, control)
 
+            if choices.part:
+                return make()  # of features that nobody else has
             return compute.store.get(("differ", choices, other), make)
 
         def done(field: xr.DataArray) -> None:
