@@ -33,7 +33,7 @@ MOST_FILES = 200
 KEPT = (
     "opened", "place", "encoder", "dates", "resolution", "merge", "made_with", "axes", "bank", "groups",
     "prototypes", "basis_of", "top", "opacity", "classes", "tab", "examples",
-    "threshold",
+    "threshold", "selection",
 )  # fmt: skip
 """Parameters of the state that a session holds something of."""
 

@@ -11,12 +11,14 @@ from app.compute import memory_budget
 from app.jobs import Job
 from app.labelling import MOST_CLASSES
 from app.places import Place, checked
+from app.selecting import as_text
 from app.state import LAYERS, MERGES, ON_DEMAND, TABS, Choices, Example, State, failed
 from skysense import analysis
 from skysense.analysis import LabelClass
 from skysense.errors import SessionError
 from skysense.link import SOURCES, SharedState
 from skysense.merging import USUAL
+from skysense.selected import cells_of
 from skysense.session import (
     Session,
     SessionChoices,
@@ -66,6 +68,8 @@ class Keeping:
         made = {place: each for place, each in made.items() if not each[0].part}
         places = [each.place for each in state.opened]
         classes, bank, view = tuple(state.classes), state.bank, self._view()
+        whole = now is not None and now == state.made_with and not now.part
+        selection = state.selection if whole else None
 
         def make() -> Session:
             chosen = SessionChoices() if now is None else _choices(now, made, compute.weights)
@@ -84,7 +88,7 @@ class Keeping:
                 ),
                 prototypes=() if bank is None else tuple(analysis.names_of(bank)),
                 bank=bank,
-                view=view,
+                view=replace(view, selected=as_text(selection)),
             )  # fmt: skip
 
         return make
@@ -199,6 +203,8 @@ class Keeping:
         elif recorded and state.status("encode").kind != "working":
             flow.encode()
         self._watch_hash(now, recorded)
+        if seen.selected:
+            flow.selecting.again(now, cells_of(seen.selected))
 
     def follow(self, link: SharedState) -> None:
         """Show what a link says.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.cells import cells_inside, middle_of
-from app.state import COMBINE
+from app.state import COMBINE, Choices
 from skysense import view
+from skysense.selected import MOST_CELLS, cells_text
 from skysense.view.cloud import nearest_cell
 
 if TYPE_CHECKING:
@@ -57,6 +58,30 @@ class Selecting:
         cell = nearest_cell(coordinates, x, y, reach)
         if cell is not None:
             self._flow.look_at(*middle_of(coordinates, cell))
+
+    def again(self, choices: Choices, cells: np.ndarray) -> None:
+        """Select cells of a session, (y, x) bool, once the features are there that they are of."""
+        state = self._state
+
+        def select(*_: object) -> None:
+            if state.features is None or state.made_with != choices:
+                return
+            state.param.unwatch(watcher)
+            if state.features.shape[1:] == cells.shape:
+                self._flow.select(cells)
+            else:
+                state.notice = (
+                    f"The session's selection is of a grid of {cells.shape[0]} x {cells.shape[1]} "
+                    "cells, which these features do not have. It is left out."
+                )
+
+        watcher = state.param.watch(select, ["features", "made_with"])
+        select()
+
+
+def as_text(cells: np.ndarray | None) -> str:
+    """Selected cells as a session holds them; on a grid too large for one, none."""
+    return "" if cells is None or cells.size > MOST_CELLS else cells_text(cells)
 
 
 def combined(before: np.ndarray | None, cells: np.ndarray, how: str) -> np.ndarray:

@@ -274,6 +274,9 @@ def _labels(session: Session) -> str:
         "classes = {",
         "    name: sky.classes(sky.segment(features[name], marks)) for name, marks in labels.items()",
         "}",
+        f"palette = { ({each.name: each.colour for each in session.labels})!r}",
+        "for field in classes.values():  # the colours of the session",
+        '    field.attrs["colours"] = [palette[name] for name in field.attrs["categories"]]',
     ]
     return "\n".join(["labels = {}", *lines, *ending])
 

@@ -25,6 +25,7 @@ from skysense.geojson import as_geojson, parse_geojson
 from skysense.hashes import feature_hash
 from skysense.merging import said, schedule_of
 from skysense.region import Region
+from skysense.selected import cells_of
 from skysense.sensors import SENSORS
 
 MOST_PLACES = 64
@@ -208,6 +209,8 @@ class SessionView:
     """(lon, lat) of what is not."""
     threshold: float | None = None
     """Least similarity that is found, -2..2: with counter-examples it is a difference."""
+    selected: str = ""
+    """Cells of the shown place that are selected, as `skysense.selected` writes them; empty for none."""
 
     def __post_init__(self) -> None:
         text("view: place", self.place, NAME, SessionError)
@@ -227,6 +230,8 @@ class SessionView:
             object.__setattr__(self, name, tuple(_point(each) for each in places))
         if self.threshold is not None:
             number("threshold", self.threshold, -2, 2, SessionError)
+        if self.selected != "":
+            cells_of(self.selected)
 
 
 @dataclass(frozen=True)
@@ -321,8 +326,10 @@ class Session:
             SessionError: If a name is no place of the session.
         """
         kept = [self.place(name).name for name in names]
+        looked_at = self.view.place or next((place.name for place in self.places), "")
         view = replace(
             self.view,
+            selected=self.view.selected if looked_at in kept else "",
             place=self.view.place if self.view.place in kept else "",
             basis_of=self.view.basis_of if self.view.basis_of in kept else "",
         )

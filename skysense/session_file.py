@@ -163,8 +163,10 @@ def _content(session: Session, home: Path | None) -> dict[str, Any]:
         return facts | {"source": beside(each.source, home), "region": region}
 
     choices = dataclasses.asdict(session.choices)
-    if not session.choices.merge:
-        del choices["merge"]  # so that files without one are read by versions that know of none
+    view = dataclasses.asdict(session.view)
+    for part, new in ((choices, "merge"), (view, "selected")):
+        if not part[new]:
+            del part[new]  # so that files without one are read by versions that know of none
     return {
         "skysense_session": VERSION,
         "version": session.version,
@@ -176,7 +178,7 @@ def _content(session: Session, home: Path | None) -> dict[str, Any]:
         ],
         "prototypes": list(session.prototypes),
         "bank": None if session.bank is None else _bank_content(session.bank),
-        "view": dataclasses.asdict(session.view),
+        "view": view,
     }
 
 

@@ -6,6 +6,7 @@ import xarray as xr
 
 from skysense.dates import Dates
 from skysense.region import Region
+from skysense.selected import cells_text
 from skysense.session import Session, SessionChoices, SessionClass, SessionPlace, SessionView
 
 REGION = Region.around(3.0239, 50.8160, 640, "2023", "fens")
@@ -36,6 +37,7 @@ def some_session(**changes):
     view = SessionView(
         "fens", "classes", 0.5, "UMAP", 9, 12, "fens", (3.02, 50.81), 14.5, "Search",
         ((3.0239, 50.8160), (3.0240, 50.8160)), ((3.0241, 50.8161),), 0.25,
+        cells_text(np.eye(7, 11, dtype=bool)),
     )  # fmt: skip
     facts = {
         "places": places,

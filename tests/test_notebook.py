@@ -25,6 +25,7 @@ from skysense.replaying import replay
 from skysense.session import Session, SessionChoices, SessionClass, SessionPlace, SessionView
 from skysense.sources import load_stack
 from skysense.stack import save_stack
+from skysense.view.hues import of_categories
 
 NAME = "fens 'n' \"hills\" <b>"
 
@@ -96,6 +97,20 @@ def test_a_session_is_played_again_in_this_process(made):
     again = replay(session)
     assert list(again.features) == [NAME]
     assert (again.features[NAME].values == features.values).all()
+
+
+def test_classes_have_the_names_and_colours_of_the_session_when_it_is_run_again():
+    session, *_ = recorded("spectral")
+    one, other = session.labels
+    labels = (
+        dataclasses.replace(one, colour="#123456"),
+        dataclasses.replace(other, colour="#abcdef"),
+    )
+    names = {}
+    exec(as_code(dataclasses.replace(session, labels=labels)), names)
+    found = names["classes"][NAME]
+    assert found.attrs["categories"] == ["in 'it'", "b"]
+    assert of_categories(found.attrs, 2) == ["#123456", "#abcdef"]
 
 
 def test_other_features_and_other_weights_are_refused():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import skysense as sky
@@ -10,6 +11,7 @@ from app.state import LabelClass
 from skysense.dates import Dates
 from skysense.errors import SkySenseError
 from skysense.link import shared
+from skysense.selected import cells_text
 from tests.app.conftest import Visit
 from tests.app.middles import middle_of
 
@@ -63,6 +65,24 @@ def test_restoring_keeps_the_layer_on_top_though_classes_are_mapped(lived_in, ag
     assert again.state.top == "groups"
     assert "classes" in again.state.fields
     assert again.state.bank.attrs["names"][2] == "orchard"
+
+
+def test_the_selection_comes_back(lived_in, again):
+    lived_in.flow.select_category("groups", 3)
+    session = lived_in.flow.keep.session()
+    again.flow.keep.restore(session)
+    again.settle()
+    assert (again.state.selection == lived_in.state.selection).all()
+    assert again.flow.keep.session() == session
+
+
+def test_a_selection_of_another_grid_is_left_out_with_a_sentence(lived_in, again):
+    session = lived_in.flow.keep.session()
+    other = replace(session.view, selected=cells_text(np.ones((3, 5), bool)))
+    again.flow.keep.restore(replace(session, view=other))
+    again.settle()
+    assert again.state.selection is None
+    assert "grid of 3 x 5" in again.state.notice
 
 
 def test_the_search_and_its_panel_come_back(lived_in, again):
