@@ -155,8 +155,9 @@ def places_seen(folder: Path) -> list[str] | None:
 def _twins(models: list[Network | Encoder]) -> list[Network]:
     """One untrained network for every architecture among the trained ones.
 
-    The first is called `untrained`, one of another preset `untrained v2-tiny`, further ones of a preset,
-    for ablations that change the network, `untrained v2-tiny 2`.
+    That of V1's `tiny` is called `untrained`, one of another preset `untrained v2-tiny`, further ones of a
+    preset, for ablations that change the network, `untrained v2-tiny 2`: a name does not depend on who
+    else is evaluated, so that pages can be merged.
     """
     twins: dict[str, Network] = {}
     presets: Counter[str] = Counter()
@@ -166,8 +167,9 @@ def _twins(models: list[Network | Encoder]) -> list[Network]:
             if form not in twins:
                 preset = model.model.config.name
                 presets[preset] += 1
-                number = f" {presets[preset]}" if presets[preset] > 1 else ""
-                name = f"untrained {preset}{number}" if twins else "untrained"
+                words = ["untrained", "" if preset == "tiny" else preset]
+                words.append(str(presets[preset]) if presets[preset] > 1 else "")
+                name = " ".join(word for word in words if word)
                 twins[form] = untrained_twin(model, name)
             model.null = twins[form].name
     return list(twins.values())

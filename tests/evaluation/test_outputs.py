@@ -180,12 +180,12 @@ def test_each_network_stands_beside_the_untrained_one_of_its_architecture():
     models = [trained(config, name) for name, config in given.items()]
     twins = _twins(models)
     assert [twin.name for twin in twins] == [
-        "untrained",
+        "untrained mini",
         "untrained mini-v2",
         "untrained mini-v2 2",
     ]
     nulls = [model.null for model in models]
-    assert nulls == ["untrained"] * 2 + ["untrained mini-v2"] * 2 + ["untrained mini-v2 2"]
+    assert nulls == ["untrained mini"] * 2 + ["untrained mini-v2"] * 2 + ["untrained mini-v2 2"]
 
 
 def test_outputs_of_v2_are_those_of_v1(stack):
