@@ -28,7 +28,8 @@ SIZE = (1366, 768)
 WIDTH = 820
 """Of the moving picture (pixels)."""
 COLOURS = 256
-"""In each picture of the gallery, half of them in the moving one; without dithering text stays exact."""
+"""In each picture of the gallery, half of them in the moving one; without dithering text stays exact, and colours
+of small things are kept too."""
 LARGEST = 300_000
 """Bytes that one picture of the gallery may have."""
 EACH = 2600
@@ -56,6 +57,9 @@ BLOB: tuple[Share, ...] = (
     (0.25, 0.3),
 )
 """Around a cloud of like cells in the scatter of the place."""
+
+MAP = (8, 90, 908, 628)
+"""The map with its layers above and its legend below (pixels)."""
 
 RENAME, ADD = "Give the marked class this name", "Add a class of this name"
 
@@ -210,22 +214,26 @@ def labels(visitor: Visitor) -> Image.Image:
 
 
 def null(visitor: Visitor) -> Image.Image:
-    """What a model without weights shows instead."""
+    """A layer, and beside it what a model without weights shows instead."""
     visitor.encode(PLACE)
     visitor.press("Clusters")
-    visitor.rest()
+    shown = visitor.look()
     visitor.pick("Doubt", "Null: spectral")
     visitor.reads("NULL: spectral")
-    return visitor.look(6000)
+    both = [each.crop(MAP) for each in (shown, visitor.look(6000))]
+    wide, tall = both[0].size
+    beside = Image.new("RGB", (2 * wide, tall))
+    for number, each in enumerate(both):
+        beside.paste(each, (number * wide, 0))
+    return beside
 
 
 def inside(visitor: Visitor) -> Image.Image:
-    """Where V1 and V2 differ."""
+    """Which expert of V2 the tokens go to."""
     visitor.encode(PLACE, V2)
     visitor.turn_to("Inside")
-    visitor.press("V1 and V2")
-    visitor.press("Compare with SkySense tiny")
-    visitor.reads("Nearest cells in common")
+    visitor.press("Map experts")
+    visitor.page.locator(".name:visible", has_text="expert 4").wait_for()
     return visitor.look(6000)
 
 
@@ -270,7 +278,8 @@ def keep_tour(pictures: list[Image.Image]) -> list[Path]:
 def keep_still(name: str, picture: Image.Image) -> Path:
     """Write a picture of the gallery."""
     path = FIGURES / f"gallery-{name}.png"
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    kept = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    kept.save(path, optimize=True)
     if path.stat().st_size > LARGEST:
         raise SystemExit(
             f"{path.name} has {path.stat().st_size / 1e3:.0f} kB, more than {LARGEST / 1e3:.0f}. "
