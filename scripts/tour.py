@@ -170,7 +170,7 @@ def scatter(visitor: Visitor) -> Image.Image:
 
 
 def prototypes(visitor: Visitor) -> Image.Image:
-    """The atlas, with one prototype unfolded."""
+    """The atlas, and its colours on the map."""
     visitor.encode(PLACE)
     visitor.turn_to("Prototypes")
     visitor.press("Prototypes")
@@ -186,6 +186,7 @@ def compare(visitor: Visitor) -> Image.Image:
     visitor.press("Compare")
     visitor.reads("Which prototypes pay")
     visitor.press("Prototypes")
+    visitor.page.get_by_text("Three principal components").wait_for(state="hidden")
     return visitor.look(6000)
 
 
@@ -233,7 +234,7 @@ def inside(visitor: Visitor) -> Image.Image:
     visitor.encode(PLACE, V2)
     visitor.turn_to("Inside")
     visitor.press("Map experts")
-    visitor.page.locator(".name:visible", has_text="expert 4").wait_for()
+    visitor.page.get_by_role("option", name="expert 4").wait_for()
     return visitor.look(6000)
 
 
