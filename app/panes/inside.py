@@ -222,4 +222,4 @@ _CHANCE = {"overlap": "overlap_chance", "cka": "cka_shuffled", "rand": ""}
 def _figure(name: str, value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.0%}" if name == "overlap" else f"{value:.2f}"
+    return f"{value:.0%}" if name == "overlap" else f"{value:z.2f}"  # z: no -0.00
