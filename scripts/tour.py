@@ -279,7 +279,7 @@ def keep_tour(pictures: list[Image.Image]) -> list[Path]:
 def keep_still(name: str, picture: Image.Image) -> Path:
     """Write a picture of the gallery."""
     path = FIGURES / f"gallery-{name}.png"
-    kept = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    kept = picture.quantize(COLOURS, dither=Image.Dither.NONE)
     kept.save(path, optimize=True)
     if path.stat().st_size > LARGEST:
         raise SystemExit(
