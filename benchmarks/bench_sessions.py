@@ -44,7 +44,12 @@ THINKING = (0.5, 2.0)
 """What a visitor waits between two interactions (s)."""
 
 LAYERS = ("Features", "Prototypes", "Clusters", "True colour")
-NETWORKS = ("SkySense tiny, untrained", "SkySense base, untrained")
+NETWORKS = (
+    "SkySense base, untrained",
+    "SkySense V2 tiny",
+    "SkySense tiny, untrained",
+    "SkySense V2 tiny, untrained",
+)
 SPACINGS = ("40 m", "20 m", "10 m")
 """What is encoded meanwhile; all of it takes longer than the visits do."""
 FAILURES = (TimeoutError, ConnectionError, HTTPClientError, KeyError)

@@ -14,7 +14,7 @@ from skysense.encoders import SHIPPED, Encoder, SkySenseEncoder, load_encoder
 from skysense.errors import AnalysisError, EncoderError
 from skysense.evaluation.outputs import Network, architecture, untrained_twin
 from skysense.evaluation.places import find_tasks
-from skysense.evaluation.run import evaluate, from_json, merged, to_json
+from skysense.evaluation.run import Record, evaluate, from_json, merged, to_json
 from skysense.evaluation.table import page
 from skysense.evaluation.tasks import Skipped
 from skysense.weights import load_checkpoint
@@ -80,7 +80,7 @@ def run(
         _say(f"skipped: {each.name}: {each.reason}")
     others = [from_json(path.read_text(encoding="utf-8")) for path in merge]
     records = merged(*others, records)
-    facts = [_facts(models), f"Last run on {_machine()}."]
+    facts = [_facts(records), f"Last run on {_machine()}."]
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = ""
     if out.exists() and KEEP in (before := out.read_text(encoding="utf-8")):
@@ -175,14 +175,17 @@ def _twins(models: list[Network | Encoder]) -> list[Network]:
     return list(twins.values())
 
 
-def _facts(models: Sequence[Network | Encoder]) -> str:
-    """Who was evaluated."""
-    said = [
-        f"{m.name} ({m.weights.split(':')[0]}:{m.weights.split(':')[-1][:12]}, {m.encoder.licence})"
-        for m in models
-        if isinstance(m, Network)
-    ]
+def _facts(records: Sequence[Record]) -> str:
+    """Which networks the page is about, those of merged runs too."""
+    weights = {each.network: each.weights for each in records if each.network != "none"}
+    said = [f"{name} ({_short(identity)})" for name, identity in weights.items()]
     return f"Networks: {'; '.join(said)}." if said else "No network was evaluated."
+
+
+def _short(identity: str) -> str:
+    """The identity of weights, as far as one reads it."""
+    kind, _, digest = identity.partition(":")
+    return f"{kind}:{digest[:12]}"
 
 
 def _machine() -> str:
