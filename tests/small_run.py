@@ -60,7 +60,7 @@ RUN_V2 = dataclasses.replace(
     RUN,
     model=MODEL_V2,
     start=False,
-    loss=dataclasses.replace(RUN.loss, query=1.0, text=1.0, balance=0.01),
+    loss=dataclasses.replace(RUN.loss, query=1.0, apart=1.0, text=1.0, balance=0.01),
 )
 
 

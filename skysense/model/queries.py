@@ -30,10 +30,17 @@ class CrossAttention(Attention):
         q, (k, v) = self._queries(x), self._pairs(to)
         return self._attend(q, k, v, valid)
 
+    def logits(
+        self, x: Float[Tensor, "1 m c"], to: Float[Tensor, "n s c"]
+    ) -> Float[Tensor, "n h m s"]:
+        """What the softmax of `between` is taken of, head by head."""
+        q, (k, _) = self._queries(x), self._pairs(to)
+        return torch.einsum("omhd,nshd->nhms", q, k) * q.shape[-1] ** -0.5
+
     def scores(
         self, x: Float[Tensor, "1 m c"], to: Float[Tensor, "n s c"]
     ) -> Float[Tensor, "n m s"]:
-        """What the softmax of `between` is taken of, mean over the heads."""
+        """The mean of `logits` over the heads."""
         c, d = x.shape[-1], x.shape[-1] // self.heads
         keys = F.linear(to, self.qkv.weight[c : 2 * c], self.qkv.bias[c : 2 * c])
         # the mean over heads of their products is the product of the whole, over their number

@@ -27,7 +27,8 @@ class PretrainConfig:
         accumulate: Backward passes per step.
         rate: Highest learning rate of AdamW, of the encoder. At 1e-3 the share of fused variance that
             lies within places fell from 0.6 to 0.04 in 420 steps, at 3e-4 to 0.5 in 300.
-        head_rate: That of the heads, which learn from nothing; None = the encoder's.
+        head_rate: That of the heads, and of semantic queries, which learn from nothing; None = the
+            encoder's.
         alone: Steps, at most a quarter of them all, in which only heads learn: as long as they are
             random, what they ask of the encoder undoes what it starts with. Four points of few-shot mean
             IoU after 320 steps.
@@ -103,10 +104,11 @@ class PretrainConfig:
             problems.append(f"alone={self.alone!r} must not be negative")
         if self.precision not in ("bfloat16", "float32"):
             problems.append(f'precision={self.precision!r} is not "bfloat16" or "float32"')
-        if self.loss.query and "queries" not in self.model.parts:
-            problems.append(
-                f"loss.query={self.loss.query!r}, but the model has no semantic queries"
-            )
+        problems += [
+            f"loss.{name}={weight!r}, but the model has no semantic queries"
+            for name in ("query", "apart")
+            if (weight := getattr(self.loss, name)) and "queries" not in self.model.parts
+        ]
         if self.loss.balance and experts_of(self.model) is None:
             problems.append(f"loss.balance={self.loss.balance!r}, but the model has no experts")
         if self.words and not self.loss.text:
@@ -139,7 +141,7 @@ TINY_WEIGHTS = {
 
 #: What V2 learns from beyond V1. Weights of the three losses are unpublished; the sum is plain, as among
 #: V1's.
-V2_LOSS = LossConfig(query=1.0, text=1.0, balance=0.01)
+V2_LOSS = LossConfig(query=1.0, apart=1.0, text=1.0, balance=0.01)
 
 #: Parts of a run that an ablation leaves out, as `--without` names them: losses and prototypes, and of
 #: SkySense V2 prompts, merging by sensor, experts.
@@ -244,6 +246,7 @@ def without(config: PretrainConfig, parts: tuple[str, ...]) -> PretrainConfig:
     if "prototypes" in parts:
         network, views = replace(network, prototypes=PrototypeConfig()), replace(views, cells=0)
     if "queries" in parts:
+        weights["apart"] = 0.0
         network = replace(network, parts=tuple(p for p in network.parts if p != "queries"))
     if "prompts" in parts:
         network = replace(network, backbone=replace(network.backbone, prompts=0))

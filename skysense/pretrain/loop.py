@@ -25,6 +25,7 @@ from skysense.pretrain.loader import Loader
 from skysense.pretrain.prediction import Curves
 from skysense.pretrain.schedule import rates
 from skysense.pretrain.start import start, start_curves, views_of
+from skysense.pretrain.start_queries import start_queries
 from skysense.pretrain.state import load_state, save_state
 from skysense.pretrain.step import Student, follow, look
 from skysense.pretrain.views import Pair
@@ -36,6 +37,9 @@ LICENCE = "Apache-2.0"
 
 WATCH = 10
 """Signs of collapse are looked for every so many steps."""
+
+ASKED = 4
+"""Examples that the queries start from; of 16 pairs, some thousand cells."""
 
 Report = Callable[[str], None]
 
@@ -77,6 +81,7 @@ def begin(
     generator = torch.Generator().manual_seed(config.seed)
     if examples:
         start(model, [pair.u for pair in examples], generator)
+        start_queries(model, examples[:ASKED])
     dims = {s: getattr(config.model, s).out_dim for s in config.model.sensors}
     plain = config.model.fusion.dim
     heads = Heads(
@@ -102,8 +107,9 @@ def begin(
 
 
 def _optimiser(student: Student, config: PretrainConfig) -> torch.optim.Optimizer:
-    """AdamW: two rates, that of the heads and that of the rest; vectors do not decay."""
-    heads = {id(p) for p in student.heads.parameters()}
+    """AdamW: two rates, that of heads and queries and that of the rest; vectors do not decay."""
+    asking = student.model.queries
+    heads = {id(p) for part in (student.heads, asking) if part for p in part.parameters()}
     groups: list[dict[str, Any]] = []
     for late in (True, False):
         those = [p for p in student.parameters() if (id(p) not in heads) == late]

@@ -15,6 +15,8 @@ Differs from or adds to the paper, of which readers give the formula and the 16 
   head, and targets are balanced for each query by itself: over the places of a batch every prototype
   gets the same share of query i. A query that finds the same everywhere then has uniform targets, and
   the highest loss there is; knowing which query asks tells nothing of its target.
+- Nothing in it asks queries to differ, and left alone they all come to look at the same ground. So a
+  second loss keeps what they like apart (`apart_loss`).
 - A place of which one of the four sets saw nothing takes no part.
 """
 
@@ -25,10 +27,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from skysense.pretrain import assignment
-from skysense.pretrain.assignment import full, transport
+from skysense.pretrain.assignment import exact, full, transport
 from skysense.pretrain.losses import contrast
-from skysense.pretrain.parallel import total
+from skysense.pretrain.parallel import total, world
 from skysense.pretrain.terms import LossConfig, Term, mean_of
+
+FAINT = 1e-6
+"""Keeps queries whose scores never change from being divided by zero."""
 
 
 class Found(NamedTuple):
@@ -73,6 +78,29 @@ def semantic_loss(
     loss, count = mean_of(torch.cat(losses))
     rows, agree = torch.cat(entropies), torch.cat(agreed)
     return Term(loss, count, torch.stack([count.new_tensor(len(rows)), agree.sum(), rows.sum()]))
+
+
+def apart_loss(scores: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
+    """How much queries like the same cells: mean square of the correlation of two queries' scores.
+
+    Args:
+        scores: Of the m queries at n cells of this process.
+
+    Returns:
+        0..1, over the cells of all processes: 0 where no two queries have to do with each other.
+    """
+    x = full(scores)
+    if torch.is_grad_enabled() and not x.requires_grad and world() > 1:
+        # nothing was seen here: take part in sums of gradients with a process where something was
+        x = x.detach().requires_grad_()
+    with exact(x):
+        count = total(x.detach().new_tensor(float(len(x)))).clamp(min=1)
+        x = x - total(x.sum(0)) / count
+        shared = total(x.T @ x)
+    variance = shared.diagonal()
+    squares = shared.square() / (variance[:, None] * variance + FAINT)
+    pairs = len(shared) * (len(shared) - 1) / 2
+    return squares.triu(1).sum() / max(1.0, pairs)
 
 
 def _cosines(

@@ -17,7 +17,7 @@ from skysense.pretrain.losses import logged, total_loss
 from skysense.pretrain.monitors import collapse, likeness
 from skysense.pretrain.prediction import Curves, prediction_loss
 from skysense.pretrain.routing import balance, experts_of, use
-from skysense.pretrain.semantics import Found, semantic_loss
+from skysense.pretrain.semantics import Found, apart_loss, semantic_loss
 from skysense.pretrain.terms import Features, LossConfig, Seen
 from skysense.pretrain.texts import text_loss
 from skysense.pretrain.views import Pair
@@ -113,11 +113,16 @@ class Student(nn.Module):
             more = logged(term.loss, {name: term})
             loss, terms["loss"] = loss + weight * term.loss, terms["loss"] + weight * more[name]
             terms |= {key: value for key, value in more.items() if key != "loss"}
+        whole = {}  # those that are not means over rows
+        if config.apart and self.model.queries is not None:
+            likes = self.model.queries.scores(u.fused[..., :width][u.seen][None])[0].T
+            whole["apart"] = apart_loss(likes)
         shape = experts_of(self.model.config)
         if config.balance and u.routed is not None and shape:
-            uneven = balance(u.routed, shape, loss.device)
-            loss, terms["balance"] = loss + config.balance * uneven, uneven.detach()
-            terms["loss"] = terms["loss"] + config.balance * terms["balance"]
+            whole["balance"] = balance(u.routed, shape, loss.device)
+        for name, value in whole.items():
+            weight, terms[name] = getattr(config, name), value.detach()
+            loss, terms["loss"] = loss + weight * value, terms["loss"] + weight * terms[name]
         return loss, terms
 
 

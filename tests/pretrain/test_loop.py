@@ -122,14 +122,14 @@ def test_the_log_of_v2_has_its_losses_and_where_each_sensor_s_tokens_went(finish
     assert 0 <= lines[0]["experts/entropy"] <= 1
     loss = sum(v for k, v in lines[0].items()
                if k.count("/") == 1 and k.split("/")[1] in ("pixel", "object", "image"))  # fmt: skip
-    loss += sum(lines[0][k] for k in ("query", "text")) + 0.01 * lines[0]["balance"]
+    loss += sum(lines[0][k] for k in ("query", "apart", "text")) + 0.01 * lines[0]["balance"]
     loss += sum(0.5 * v for k, v in lines[0].items() if k in ("align/s2-s1", "align/s1-s2"))
     loss += sum(10 * v for k, v in lines[0].items() if k.startswith("predict/"))
     assert lines[0]["loss"] == pytest.approx(loss, rel=1e-4)
 
 
 def test_nothing_of_v2_is_in_the_log_of_v1(finished):
-    own = ("query", "text", "balance", "experts")
+    own = ("query", "apart", "text", "balance", "experts")
     assert not [k for line in read_log(finished) for k in line if k.split("/")[0] in own]
 
 
@@ -343,7 +343,8 @@ def test_an_ablation_of_v2_lacks_its_part_and_nothing_else():
     assert without(plain, ("text",)).loss == dataclasses.replace(plain.loss, text=0.0)
     assert without(plain, ("balance",)).loss == dataclasses.replace(plain.loss, balance=0.0)
     assert "queries" not in without(plain, ("queries",)).model.parts
-    assert without(plain, ("queries",)).loss == dataclasses.replace(plain.loss, query=0.0)
+    no_queries = dataclasses.replace(plain.loss, query=0.0, apart=0.0)
+    assert without(plain, ("queries",)).loss == no_queries
     assert without(plain, ("prompts",)).model.backbone.prompts == 0
     assert without(plain, ("experts",)).model.backbone.moe_blocks == 0
     assert without(plain, ("experts",)).loss == dataclasses.replace(plain.loss, balance=0.0)

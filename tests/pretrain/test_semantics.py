@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skysense.pretrain.heads import Head
-from skysense.pretrain.semantics import Found, semantic_loss
+from skysense.pretrain.semantics import Found, apart_loss, semantic_loss
 from skysense.pretrain.terms import LossConfig
 
 PLACES, QUERIES, WIDTH, KINDS = 5, 3, 4, 7
@@ -127,3 +127,24 @@ def test_only_the_student_and_its_head_learn(heads):
     assert all(z.grad is None for z in v)
     assert all(p.grad.any() for p in heads[0].parameters())
     assert all(p.grad is None for p in heads[1].parameters())
+
+
+def test_queries_are_apart_where_they_like_unlike_cells_and_one_where_they_like_the_same():
+    one, other = drawn(2, 4000, 1, seed=8)
+    assert float(apart_loss(torch.cat([one, 3 - 2 * one], 1))) == pytest.approx(1)
+    assert float(apart_loss(torch.cat([one, other], 1))) == pytest.approx(0, abs=5e-3)
+    three = torch.cat([one, one, other], 1)
+    assert float(apart_loss(three)) == pytest.approx(1 / 3, abs=5e-3)
+    squares = torch.corrcoef(three.T).square()
+    mean = (squares[0, 1] + squares[0, 2] + squares[1, 2]) / 3
+    assert float(apart_loss(three)) == pytest.approx(float(mean), abs=1e-6)
+
+
+def test_where_nothing_was_seen_queries_are_apart_and_nothing_is_learnt():
+    scores = drawn(0, 3).requires_grad_()
+    loss = apart_loss(scores)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    same = torch.ones(5, 3, dtype=torch.float64, requires_grad=True)
+    apart_loss(same).backward()
+    assert not same.grad.any()
