@@ -59,7 +59,7 @@ def test_a_second_choice_of_dates_gives_what_it_gives_alone(tiny, stack):
     alone = embed(stack, tiny, resolution=40, dates=LATE)
     assert again.attrs == alone.attrs
     # the new date went through the network alone, which some processors round differently
-    np.testing.assert_allclose(again.values, alone.values, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(again.values, alone.values, rtol=0, atol=5e-6)
 
 
 def test_only_new_dates_go_through_the_network(tiny, stack, images):

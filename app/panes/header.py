@@ -47,7 +47,7 @@ class Header:
             description="",
             options={title: name for name, title in flow.compute.encoders.items()},
             size="small",
-            width=225,
+            width=218,
             margin=(0, 6),
         )
         self._resolution = pmui.Select.from_param(

@@ -15,21 +15,24 @@ from test_cli import skysense as shell
 
 import skysense.pretrain
 from skysense.convert import convert
+from skysense.errors import StackError
 from skysense.evaluation.command import KEEP, network_of, places_seen, run
 from skysense.evaluation.places import find_tasks
 from skysense.evaluation.tasks import pooled, seen_by
 from skysense.model.keys import to_official
-from skysense.pretrain.data import Place, Series
+from skysense.pretrain.data import Place, Series, check_labels
 from skysense.weights import build_model
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 WORDS = ("label", "truth", "class", "legend")
 
 
-def test_the_data_of_pre_training_has_no_field_for_labels():
+def test_the_data_of_pre_training_has_labels_of_synthetic_scenes_only():
     names = [field.name for kind in (Place, Series) for field in dataclasses.fields(kind)]
-    assert names
-    assert not [name for name in names if any(word in name for word in WORDS)]
+    assert [name for name in names if any(word in name for word in WORDS)] == ["labels"]
+    labels = np.zeros((4, 4), np.uint8)
+    with pytest.raises(StackError, match="synthetic"):
+        check_labels("meadow", labels, (4, 4), synthetic=False)
 
 
 def test_pre_training_imports_nothing_that_reads_labels():
@@ -43,7 +46,7 @@ def test_pre_training_imports_nothing_that_reads_labels():
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             for name in names:
-                assert "labels" not in name, f"{file.name} imports {name}"
+                assert "labels" not in name or name == "check_labels", f"{file.name} imports {name}"
                 assert "evaluation" not in name, f"{file.name} imports {name}"
 
 

@@ -157,7 +157,9 @@ def test_gradient_reaches_every_parameter_on_a_batch_of_all_sensors_and_experts(
         for sensor, g in inputs.items()
     }
     assert (routed.totals()[0] > 0).all()
-    model.fuse(features).square().mean().backward()
+    fused = model.fuse(features)
+    found = model.queries(fused.flatten(2).transpose(1, 2))  # b m d
+    (fused.square().mean() + found.square().mean()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
