@@ -41,10 +41,7 @@ class CrossAttention(Attention):
         self, x: Float[Tensor, "1 m c"], to: Float[Tensor, "n s c"]
     ) -> Float[Tensor, "n m s"]:
         """The mean of `logits` over the heads."""
-        c, d = x.shape[-1], x.shape[-1] // self.heads
-        keys = F.linear(to, self.qkv.weight[c : 2 * c], self.qkv.bias[c : 2 * c])
-        # the mean over heads of their products is the product of the whole, over their number
-        return (self._queries(x).flatten(2) @ keys.mT) * (d**-0.5 / self.heads)
+        return self.logits(x, to).mean(1)
 
     def _queries(self, x: Tensor) -> Tensor:
         c = x.shape[-1]
