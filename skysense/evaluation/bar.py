@@ -1,4 +1,4 @@
-"""Means over tasks, and the bar that a trained network must pass."""
+"""Means over tasks, the bar that a trained network must pass, and what a part of it is worth."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
+from skysense.errors import AnalysisError
 from skysense.evaluation.run import Record
 
 MARGIN = 0.15
@@ -40,6 +41,21 @@ class Verdict:
         """Pass or fail, and whether the seeds leave a doubt."""
         doubt = abs(self.difference.value - self.least) < self.difference.half
         return ("pass" if self.passed else "FAIL") + (", within the interval" if doubt else "")
+
+
+@dataclass(frozen=True)
+class Worth:
+    """A run without one part minus the run that has it, on the same blocks and clicks."""
+
+    network: str
+    against: str
+    output: str
+    every: Mean
+    """Over all maps of real places."""
+    unseen: Mean | None
+    """Over those whose imagery training never saw; None if there is none."""
+    better: int
+    """On how many of the maps the run without the part is ahead."""
 
 
 def interval(values: Sequence[float] | np.ndarray, tasks: int = 1) -> Mean:
@@ -99,20 +115,27 @@ def networks(records: Iterable[Record], untrained: bool) -> list[str]:
     return [name for name in dict.fromkeys(names) if state[name] == untrained]
 
 
+def own_runs(records: Iterable[Record]) -> list[str]:
+    """Trained networks that stand for themselves: all but those compared `against` another."""
+    records = list(records)
+    parts = {each.network for each in records if each.against}
+    return [name for name in networks(records, untrained=False) if name not in parts]
+
+
 def real_maps(records: Iterable[Record]) -> list[str]:
     """Tasks that count: maps of real places."""
     return list(dict.fromkeys(r.task for r in records if r.kind == "pixels" and not r.synthetic))
 
 
 def verdicts(records: Sequence[Record], metric: str = "shots") -> list[Verdict]:
-    """The bar, for every trained network.
+    """The bar, for every trained network that is not there to be compared with another.
 
     Trained fused minus untrained fused must be at least `MARGIN`; and trained fused must reach the
     best of raw dates, percentiles and untrained tokens, each from the sensors a task has: on the
     mean over all tasks, and on the mean over tasks whose imagery training never saw.
     """
     found: list[Verdict] = []
-    for name in networks(records, untrained=False):
+    for name in own_runs(records):
         fused = choice(records, name, "fused")
         null = next((r.null for r in fused if r.null), None)
         every = [t for t in real_maps(records) if any(r.task == t for r in fused)]
@@ -171,6 +194,46 @@ def verdicts(records: Sequence[Record], metric: str = "shots") -> list[Verdict]:
                 )
             )
     return found
+
+
+def worths(records: Sequence[Record], metric: str = "shots") -> list[Worth]:
+    """What every run that is compared `against` another scores more than it, output by output.
+
+    Both answer the same questions, so the differences are taken seed by seed and the interval is that of
+    the differences. It speaks of the draw of blocks and labels, not of the draw of a training run.
+    """
+    found: list[Worth] = []
+    against = {r.network: r.against for r in records if r.against}
+    for name, reference in against.items():
+        for output in ("tokens", "fused", "fused + context"):
+            ours, theirs = (choice(records, each, output) for each in (name, reference))
+            scored = {r.task for r in theirs}
+            every = [t for t in real_maps(ours) if t in scored]
+            gaps = [_gap(ours, theirs, metric, [task]) for task in every]
+            if not gaps:
+                continue
+            unseen = [t for t in every if all(r.seen == "no" for r in ours if r.task == t)]
+            found.append(
+                Worth(
+                    name,
+                    reference,
+                    output,
+                    interval(_gap(ours, theirs, metric, every), len(every)),
+                    interval(_gap(ours, theirs, metric, unseen), len(unseen)) if unseen else None,
+                    sum(float(gap.mean()) > 0 for gap in gaps),
+                )
+            )
+    return found
+
+
+def _gap(
+    ours: Sequence[Record], theirs: Sequence[Record], metric: str, tasks: Sequence[str]
+) -> np.ndarray:
+    """Per seed, the mean over tasks of ours minus theirs (seeds,)."""
+    mine, their = over_tasks(ours, metric, tasks), over_tasks(theirs, metric, tasks)
+    if mine is None or their is None:
+        raise AnalysisError(f"Not every one of {', '.join(tasks)} was scored for both networks.")
+    return mine - their
 
 
 def _points(values: np.ndarray) -> str:

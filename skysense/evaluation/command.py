@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from skysense.errors import AnalysisError, EncoderError
 from skysense.evaluation.outputs import Network, architecture, untrained_twin
 from skysense.evaluation.places import find_tasks
 from skysense.evaluation.run import Record, evaluate, from_json, merged, to_json
-from skysense.evaluation.table import page
+from skysense.evaluation.table import page, tasks_page
 from skysense.evaluation.tasks import Skipped
 from skysense.weights import load_checkpoint
 
@@ -37,29 +38,39 @@ def run(
     merge: Sequence[Path] = (),
     only: Sequence[str] = (),
     untrained: bool = True,
+    against: str = "",
     cache: Path | None = None,
     device: str | None = None,
 ) -> str:
-    """Evaluate and write the page; returns a sentence.
+    """Evaluate and write the pages; returns a sentence.
 
     Args:
         encoders: Names that `load_encoder` knows.
         checkpoints: NAME=FOLDER each, from `skysense convert` or training.
-        out: The page; the numbers go beside it as `.json`.
+        out: The page; task by task it goes on in `-tasks.md` beside it, and the numbers are in `.json`.
         shared: Folder of labelled sets.
         recipes: Folder of recipes with labels.
         merge: Numbers of other runs to show beside these.
         only: Words one of which the name of a task must hold.
         untrained: Whether each trained network's untrained twin is run.
+        against: Name of the run that the checkpoints equal but for one part each; it may be one of them,
+            or be in `merge`. They are then compared with it, map by map, and not held to the bar.
         cache: Where finished scores are kept.
         device: As `load_encoder`.
 
     Raises:
-        AnalysisError: If nothing can be evaluated.
+        AnalysisError: If nothing can be evaluated, or nobody has the name `against`.
         EncoderError, WeightsError: If an encoder cannot be loaded.
     """
     started = time.perf_counter()
-    models = _models(encoders, checkpoints, device)
+    models = _models(encoders, checkpoints, device, against)
+    others = [from_json(path.read_text(encoding="utf-8")) for path in merge]
+    known = {each.name for each in models}.union(each.network for each in chain(*others))
+    if against and against not in known:
+        raise AnalysisError(
+            f"There is no network {against!r} to compare with; evaluate it in the same run, or merge numbers "
+            "that hold it."
+        )
     if untrained:
         models += _twins(models)
     tasks, skipped = find_tasks(shared, recipes)
@@ -78,24 +89,24 @@ def run(
     records, impossible = evaluate(models, tasks, cache=cache, say=_say)
     for each in impossible:
         _say(f"skipped: {each.name}: {each.reason}")
-    others = [from_json(path.read_text(encoding="utf-8")) for path in merge]
     records = merged(*others, records)
     facts = [_facts(records), f"Last run on {_machine()}."]
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = ""
     if out.exists() and KEEP in (before := out.read_text(encoding="utf-8")):
         kept = KEEP + before.split(KEEP, 1)[1]
-    out.write_text(page(records, tasks, skipped + impossible, facts, kept), encoding="utf-8")
+    by_task = out.with_name(f"{out.stem}-tasks.md")
+    text = page(records, tasks, skipped + impossible, facts, kept, more=by_task.name)
+    out.write_text(text, encoding="utf-8")
+    by_task.write_text(tasks_page(records, back=out.name), encoding="utf-8")
     numbers = out.with_suffix(".json")
     numbers.write_text(to_json(records, skipped + impossible), encoding="utf-8")
     minutes = (time.perf_counter() - started) / 60
-    return (
-        f"{len(records)} rows of {len(tasks)} tasks in {minutes:.1f} minutes: {out} and {numbers}"
-    )
+    return f"{len(records)} rows of {len(tasks)} tasks in {minutes:.1f} minutes: {out}, {by_task} and {numbers}"
 
 
 def _models(
-    encoders: Sequence[str], checkpoints: Sequence[str], device: str | None
+    encoders: Sequence[str], checkpoints: Sequence[str], device: str | None, against: str
 ) -> list[Network | Encoder]:
     models: list[Network | Encoder] = []
     for name in encoders:
@@ -108,7 +119,9 @@ def _models(
         name, _, folder = text.partition("=")
         if not name or not folder:
             raise EncoderError(f"{text!r} is not NAME=FOLDER, such as v1=weights/skysense-v1.")
-        models.append(network_of(Path(folder), name, device))
+        network = network_of(Path(folder), name, device)
+        network.against = against if name != against else ""
+        models.append(network)
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise EncoderError(f"Two encoders have one name among {', '.join(names)}; name them apart.")
@@ -153,16 +166,15 @@ def places_seen(folder: Path) -> list[str] | None:
 
 
 def _twins(models: list[Network | Encoder]) -> list[Network]:
-    """One untrained network for every architecture among the trained ones.
+    """One untrained network for every architecture among the trained ones that are held to the bar.
 
     That of V1's `tiny` is called `untrained`, one of another preset `untrained v2-tiny`, further ones of a
-    preset, for ablations that change the network, `untrained v2-tiny 2`: a name does not depend on who
-    else is evaluated, so that pages can be merged.
+    preset `untrained v2-tiny 2`: a name does not depend on who else is evaluated, so that pages can be merged.
     """
     twins: dict[str, Network] = {}
     presets: Counter[str] = Counter()
     for model in models:
-        if isinstance(model, Network) and not model.encoder.untrained:
+        if isinstance(model, Network) and not (model.encoder.untrained or model.against):
             form = architecture(model)
             if form not in twins:
                 preset = model.model.config.name

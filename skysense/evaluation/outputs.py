@@ -75,6 +75,7 @@ class Network:
         name: str = "",
         seen: Sequence[str] | None = None,
         null: str = "",
+        against: str = "",
     ) -> None:
         self.encoder = encoder
         self.name = name or encoder.name
@@ -82,6 +83,8 @@ class Network:
         """What its training saw, one text per place; None if nobody says."""
         self.null = null
         """Name of the same network with random weights; empty if it is not evaluated."""
+        self.against = against
+        """Name of the run that this one equals but for one part; empty for a run of its own."""
         self._batch: Batch | None = None
         self._memo: dict[object, Tensor | tuple[Tensor, Tensor]] = {}
 

@@ -67,6 +67,8 @@ class Record:
     weights: str
     null: str = ""
     """Name of the same network with random weights; empty if it was not run."""
+    against: str = ""
+    """Name of the run that this one equals but for one part; empty for a run of its own."""
     note: str = ""
     """Classes, rows, and what was left out."""
     scores: dict[str, list[float]] = field(default_factory=dict)
@@ -301,6 +303,7 @@ def _record(
         output.untrained,
         output.weights,
         model.null if isinstance(model, Network) else "",
+        model.against if isinstance(model, Network) else "",
         asked.note,
         scores,
     )

@@ -1,4 +1,4 @@
-"""The page `docs/evaluation.md`: what was asked, what was answered, and whether the bar is passed."""
+"""The pages `docs/evaluation*.md`: what was asked, what was answered, and whether the bar is passed."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,8 +9,10 @@ from skysense.evaluation.bar import (
     interval,
     networks,
     over_tasks,
+    own_runs,
     real_maps,
     verdicts,
+    worths,
 )
 from skysense.evaluation.run import Record
 from skysense.evaluation.tasks import Skipped, Task
@@ -38,6 +40,9 @@ ORDER = (
     "fused",
     "fused + context",
 )
+
+MAIN = ("tokens", "fused", "fused + context", "features")
+"""The outputs of a network that are shown map by map on the first page."""
 
 PROTOCOL = """\
 ## Protocol
@@ -76,8 +81,9 @@ def page(
     skipped: Sequence[Skipped],
     facts: Sequence[str] = (),
     extra: str = "",
+    more: str = "evaluation-tasks.md",
 ) -> str:
-    """The whole page as Markdown.
+    """The page that one reads, as Markdown.
 
     Args:
         records: All scores.
@@ -85,24 +91,40 @@ def page(
         skipped: What was not, with reasons.
         facts: Sentences on this run.
         extra: Sections to keep at the end.
+        more: Name of the page of `tasks_page`, beside this one.
     """
     parts = [
         "# Evaluation",
-        "Written by `skysense evaluate`; do not edit by hand above the last section. All numbers, seed by "
-        "seed, are in `evaluation.json` beside this page.",
+        "Written by `skysense evaluate`; do not edit by hand above the last section. Task by task it goes on in "
+        f"[{more}]({more}); all numbers, seed by seed, are in `evaluation.json`.",
         *[f"{fact}  " for fact in facts],
         _bar(records),
-        _tasks_table(records),
+        _worth(records),
+        _maps_table(records),
         _means_table(records),
         _metrics_table(records),
-        _patches(records),
-        _synthetic(records),
         PROTOCOL,
-        _details(records),
         _sources(records, tasks, skipped),
         extra,
     ]
-    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+    return _joined(parts)
+
+
+def tasks_page(records: Sequence[Record], back: str = "evaluation.md") -> str:
+    """The page that one looks things up in: every task with every output of every network.
+
+    Args:
+        records: All scores.
+        back: Name of the first page.
+    """
+    parts = [
+        "# Evaluation, task by task",
+        f"Written by `skysense evaluate`; what the words mean, and what the numbers are worth, is in [{back}]({back}).",
+        _details(records),
+        _patches(records),
+        _synthetic(records),
+    ]
+    return _joined(parts)
 
 
 def _bar(records: Sequence[Record]) -> str:
@@ -125,43 +147,57 @@ def _bar(records: Sequence[Record]) -> str:
     return "\n\n".join(lines)
 
 
-def _tasks_table(records: Sequence[Record]) -> str:
-    """Few-shot mIoU of the main outputs, one row per task."""
-    tasks = real_maps(records)
-    every = [*networks(records, untrained=True), *networks(records, untrained=False)]
-    columns = [
-        ("noise", "none", "noise"),
-        ("position", "none", "position"),
-        ("raw", "none", "raw"),
-        ("percentiles", "none", "percentiles"),
-    ]
-    for name in every:
-        columns += [
-            (f"{name}: {output}", name, output)
-            for output in ("tokens", "fused", "fused + context", "features")
-            if choice(records, name, output)
-        ]
-    trained = networks(records, untrained=False)
+def _worth(records: Sequence[Record]) -> str:
+    """Runs without one part beside the run that has it."""
+    found = worths(records)
+    if not found:
+        return ""
     rows = []
-    for task in tasks:
-        seen = [_seen(records, task, name) for name in trained]
-        row = [task, full(records)[task], ", ".join(dict.fromkeys(seen)) or "no"]
-        for _, name, output in columns:
-            row.append(
-                _score([r for r in choice(records, name, output) if r.task == task], "shots")
-            )
-        rows.append(row)
-    mean = ["**mean**", "", ""]
-    for _, name, output in columns:
-        values = over_tasks(choice(records, name, output), "shots", tasks)
-        mean.append("" if values is None else f"**{_cell(interval(values))}**")
-    head = ["map", "sensors", "imagery seen in training", *(title for title, _, _ in columns)]
-    return "## Maps of real places, few-shot mIoU\n\n" + _table(head, [*rows, mean])
+    for each in found:
+        unseen = "" if each.unseen is None else _difference(each.unseen)
+        ahead = f"{each.better} of {each.every.tasks}"
+        rows.append(
+            [each.network, each.against, each.output, _difference(each.every), ahead, unseen]
+        )
+    head = ["network", "minus", "output", "all maps", "ahead on", "maps never seen in training"]
+    title = "## What a part is worth"
+    text = (
+        "Few-shot mIoU of a run minus that of the run that it equals but for one part, on the same blocks and "
+        "clicks, in points. Below zero the part helps. The interval speaks of blocks and clicks, not of the draw of "
+        "a training run."
+    )
+    return "\n\n".join((title, text, _table(head, rows)))
+
+
+def _maps_table(records: Sequence[Record]) -> str:
+    """Few-shot mIoU of the main outputs, one column per map."""
+    tasks = real_maps(records)
+    rows = [["", "sensors", "", *(full(records)[task] for task in tasks)]]
+    seen = {}
+    for name in own_runs(records):
+        seen.setdefault(tuple(_seen(records, task, name) for task in tasks), []).append(name)
+    for answers, names in seen.items():
+        what = "imagery seen in training"
+        rows.append(["" if len(seen) == 1 else ", ".join(names), what, "", *answers])
+    for name, outputs in (
+        ("none", ("noise", "position", "raw", "percentiles")),
+        *((each, MAIN) for each in (*networks(records, untrained=True), *own_runs(records))),
+    ):
+        for output in outputs:
+            chosen = choice(records, name, output)
+            if not chosen:
+                continue
+            values = over_tasks(chosen, "shots", tasks)
+            mean = "" if values is None else f"**{_cell(interval(values))}**"
+            cells = [_score([r for r in chosen if r.task == task], "shots") for task in tasks]
+            rows.append(["" if name == "none" else name, output, mean, *cells])
+    head = ["network", "output", "mean", *tasks]
+    return "## Maps of real places, few-shot mIoU\n\n" + _table(head, rows)
 
 
 def _means_table(records: Sequence[Record]) -> str:
     """Like with like: each output from each subset of sensors, mean over the maps that have them."""
-    every = ["none", *networks(records, untrained=True), *networks(records, untrained=False)]
+    every = ["none", *networks(records, untrained=True), *own_runs(records)]
     real = [r for r in records if r.kind == "pixels" and not r.synthetic]
     rows = []
     for sensors in dict.fromkeys(("s2", "s1", "s2+s1", "hr", *(r.sensors for r in real))):
@@ -185,7 +221,7 @@ def _metrics_table(records: Sequence[Record]) -> str:
     tasks = real_maps(records)
     rows = []
     metrics = [m for m in COLUMNS if m != "map"]
-    for name in ("none", *networks(records, untrained=True), *networks(records, untrained=False)):
+    for name in ("none", *networks(records, untrained=True), *own_runs(records)):
         outputs = (
             ("noise", "position", "raw", "percentiles")
             if name == "none"
@@ -281,6 +317,15 @@ def _score(records: Sequence[Record], metric: str) -> str:
 
 def _cell(mean: Mean) -> str:
     return f"{100 * mean.value:.1f} ± {100 * mean.half:.1f}"
+
+
+def _difference(mean: Mean) -> str:
+    points = round(100 * mean.value, 1) + 0.0  # no minus before a zero
+    return f"{points:+.1f} ± {100 * mean.half:.1f}"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,13 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from skysense.evaluation.bar import Mean, interval, verdicts
+from skysense.evaluation.bar import Mean, interval, verdicts, worths
 from skysense.evaluation.run import Record
-from skysense.evaluation.table import page
+from skysense.evaluation.table import page, tasks_page
+
+SPREAD = (-0.01, 0.0, 0.01, 0.0, 0.0)
+"""What the five draws of blocks and clicks change, for everyone alike."""
 
 
-def record(network, output, task, value, *, sensors="s2+s1", seen="no", untrained=False):
-    scores = {"shots": [value + d for d in (-0.01, 0.0, 0.01, 0.0, 0.0)]}
+def record(
+    network, output, task, value, *, sensors="s2+s1", seen="no", untrained=False, against=""
+):
+    scores = {"shots": [value + d for d in SPREAD]}
     null = "untrained" if network == "ours" else ""
     return Record(
         network,
@@ -25,8 +30,8 @@ def record(network, output, task, value, *, sensors="s2+s1", seen="no", untraine
         untrained,
         "w",
         null,
-        "",
-        scores,
+        against,
+        scores=scores,
     )
 
 
@@ -93,10 +98,57 @@ def test_interval_is_that_of_student():
     )
 
 
+def ablated(**values):
+    """`runs` and, beside them, `ours` without one part."""
+    return [
+        *runs({"a": 0.55, "b": 0.52}),
+        *(
+            record(
+                "less", "fused", task, value, seen="yes" if task == "a" else "no", against="ours"
+            )
+            for task, value in values.items()
+        ),
+    ]
+
+
+def test_a_part_is_worth_what_the_run_without_it_lacks_seed_by_seed():
+    (found,) = worths(ablated(a=0.50, b=0.53))
+    assert (found.network, found.against, found.output) == ("less", "ours", "fused")
+    assert found.every.value == pytest.approx(-0.02)
+    assert found.every.half == pytest.approx(0), "what the draws do to both is no difference"
+    assert found.every.tasks == 2
+    assert found.better == 1
+    assert found.unseen is not None
+    assert found.unseen.value == pytest.approx(0.01)
+    assert found.unseen.tasks == 1
+
+
+def test_only_maps_that_both_runs_answered_are_compared():
+    (found,) = worths(ablated(b=0.50))
+    assert found.every.tasks == 1
+    assert found.every.value == pytest.approx(-0.02)
+
+
+def test_a_run_without_a_part_is_not_held_to_the_bar():
+    records = ablated(a=0.50, b=0.53)
+    assert {each.network for each in verdicts(records)} == {"ours"}
+    text = page(records, [], [])
+    assert "| less | ours | fused | -2.0 ± 0.0 | 1 of 2 | +1.0 ± 0.0 |" in text
+    assert text.count("| less |") == 1
+
+
 def test_the_page_states_the_bar_and_who_saw_what():
     text = page(runs({"a": 0.70, "b": 0.40}), [], [])
     assert "**pass**" in text
     assert "**FAIL**" in text
-    assert "imagery seen in training" in text
-    assert "| a | s2+s1 | yes |" in text
-    assert "| b | s2+s1 | no |" in text
+    assert "| network | output | mean | a | b |" in text
+    assert "|  | sensors |  | s2+s1 | s2+s1 |" in text
+    assert "|  | imagery seen in training |  | yes | no |" in text
+    assert "| ours | fused | **55.0 ± 0.9** | 70.0 ± 0.9 | 40.0 ± 0.9 |" in text
+
+
+def test_the_second_page_has_every_network_task_by_task_and_leads_back():
+    text = tasks_page(ablated(a=0.50, b=0.53), back="evaluation.md")
+    assert "(evaluation.md)" in text
+    assert text.index("### a") < text.index("### b")
+    assert text.count("| less |") == 2

@@ -15,7 +15,7 @@ from test_cli import skysense as shell
 
 import skysense.pretrain
 from skysense.convert import convert
-from skysense.errors import StackError
+from skysense.errors import AnalysisError, StackError
 from skysense.evaluation.command import KEEP, network_of, places_seen, run
 from skysense.evaluation.places import find_tasks
 from skysense.evaluation.tasks import pooled, seen_by
@@ -156,6 +156,7 @@ def test_a_converted_official_checkpoint_is_evaluated_like_any_other(made_up, tm
     assert "## Mine" in page
     assert "imagery seen in training" in page
     assert "no task is known to be unseen" in page or "FAIL" in page
+    assert "| v1 |" in (tmp_path / "page-tasks.md").read_text()
     records = json.loads(out.with_suffix(".json").read_text())["records"]
     rows = {(r["network"], r["output"]): r for r in records}
     assert rows["v1", "fused"]["seen"] == "yes"
@@ -177,14 +178,38 @@ def test_runs_are_merged_into_one_table(made_up, tmp_path, quick):
     assert networks == {"none", "theirs"}
 
 
-def test_a_checkpoint_without_a_list_of_its_data_says_unknown(tmp_path):
+def mine(folder):
+    """A small trained network, as far as anyone can tell."""
     from mini import MINI
 
     from skysense.weights import save_checkpoint
 
     model = build_model(MINI)
     model.untrained = ""
-    save_checkpoint(model, tmp_path / "mine", licence="CC0")
-    network = network_of(tmp_path / "mine", "mine")
+    save_checkpoint(model, folder, licence="CC0")
+    return folder
+
+
+def test_a_checkpoint_may_be_compared_with_one_of_another_run(made_up, tmp_path, quick):
+    options = {
+        "recipes": made_up, "shared": tmp_path, "only": ["made-up"], "cache": tmp_path / "cache",
+    }  # fmt: skip
+    folder = mine(tmp_path / "mine")
+    run(checkpoints=[f"whole={folder}"], out=tmp_path / "a.md", **options)
+    options |= {"against": "whole", "merge": [tmp_path / "a.json"]}
+    run(checkpoints=[f"part={folder}"], out=tmp_path / "b.md", **options)
+    rows = json.loads((tmp_path / "b.json").read_text())["records"]
+    assert {r["network"]: r["against"] for r in rows}["part"] == "whole"
+    assert {r["null"] for r in rows if r["network"] == "part"} == {""}, "not held to the bar"
+    assert "| part | whole | fused | +0.0 ± 0.0 |" in (tmp_path / "b.md").read_text()
+
+
+def test_a_run_to_compare_with_that_nobody_knows_is_refused(made_up, tmp_path):
+    with pytest.raises(AnalysisError, match="no network 'whole' to compare with"):
+        run(recipes=made_up, shared=tmp_path, against="whole", out=tmp_path / "a.md")
+
+
+def test_a_checkpoint_without_a_list_of_its_data_says_unknown(tmp_path):
+    network = network_of(mine(tmp_path / "mine"), "mine")
     assert network.seen is None
     assert seen_by(task(), network.seen) == "unknown"
