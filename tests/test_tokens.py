@@ -58,8 +58,8 @@ def test_a_second_choice_of_dates_gives_what_it_gives_alone(tiny, stack):
     again = embed(stack, tiny, resolution=40, dates=LATE, cache=cache)
     alone = embed(stack, tiny, resolution=40, dates=LATE)
     assert again.attrs == alone.attrs
-    # the new date went through the network alone, which some processors round differently
-    np.testing.assert_allclose(again.values, alone.values, rtol=0, atol=5e-6)
+    # the new date went through the network alone, which rounds differently: 1.2e-6 of features up to 1.8
+    np.testing.assert_allclose(again.values, alone.values, rtol=0, atol=2.5e-6)
 
 
 def test_only_new_dates_go_through_the_network(tiny, stack, images):

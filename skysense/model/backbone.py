@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from skysense.model.config_parts import BackboneConfig, TokenizerConfig
-from skysense.model.layers import Layer, Memo, Patches, drop_rates
+from skysense.model.layers import Layer, Memo, Patches, drop_rates_by_stage
 from skysense.model.moe import RoutedLayer, Routing
 from skysense.model.swin import Merge, Stage
 
@@ -157,17 +157,13 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
-        rates = drop_rates(config.drop_path, sum(config.depths))
-        starts = [sum(config.depths[:i]) for i in range(len(config.depths))]
-        first = len(rates) - config.moe_blocks  # the first block with experts
         stages: list[nn.Module] = []
-        for i, (start, depth) in enumerate(zip(starts, config.depths, strict=True)):
-            own = rates[start : start + depth]
+        for i, rates in enumerate(drop_rates_by_stage(config.drop_path, config.depths)):
             if i < SWIN_STAGES:
-                stages.append(Stage(config.swin, i, own, key_bias=True))
+                stages.append(Stage(config.swin, i, rates, key_bias=True))
             else:
-                routed = min(depth, max(0, start + depth - first))
-                stages.append(PlainStage(config, i, own, routed))
+                routed = config.moe_blocks - sum(config.depths[i + 1 :])  # what later stages leave
+                stages.append(PlainStage(config, i, rates, min(len(rates), max(0, routed))))
         self.stages = nn.ModuleList(stages)
         self.norm = nn.LayerNorm(config.widths[-1], eps=config.eps)
 

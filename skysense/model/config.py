@@ -315,8 +315,8 @@ def _small(name: str, *, hr: SwinConfig, vit: ViTConfig, fusion: FusionConfig) -
 
 #: "paper" is SkySense V1 (1.66 G parameters); "tiny" (4 M) runs a full window in seconds on two
 #: cores; "base" (0.1 G) is between. All keep patches, strides and up-sampling. "v2-paper" is SkySense
-#: V2 (1.2 G), "v2-paper-moe" with eight experts in the last six blocks (2.5 G, of which a token meets
-#: as many as before); "v2-tiny" (5 M) has experts too.
+#: V2 (1.2 G), "v2-paper-moe" with eight experts in the last six blocks (2.6 G, of which a token meets
+#: as many as before); "v2-tiny" (6 M) has experts too.
 PRESETS: dict[str, SkySenseConfig | SkySenseV2Config] = {
     "tiny": _small(
         "tiny",

@@ -1,5 +1,6 @@
 """Pieces that several modules share: attention, MLP, pre-norm layer, patches, remembered values."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -225,6 +226,12 @@ class Layer(nn.Module):
 def drop_rates(highest: float, layers: int) -> list[float]:
     """Stochastic-depth rates rising linearly from 0 at the first layer to `highest` at the last."""
     return [highest * i / max(layers - 1, 1) for i in range(layers)]
+
+
+def drop_rates_by_stage(highest: float, depths: Sequence[int]) -> list[list[float]]:
+    """`drop_rates` over all layers, those of each stage together."""
+    rates = iter(drop_rates(highest, sum(depths)))
+    return [list(itertools.islice(rates, depth)) for depth in depths]
 
 
 class Patches(nn.Conv2d):

@@ -37,12 +37,6 @@ class CrossAttention(Attention):
         q, (k, _) = self._queries(x), self._pairs(to)
         return torch.einsum("omhd,nshd->nhms", q, k) * q.shape[-1] ** -0.5
 
-    def scores(
-        self, x: Float[Tensor, "1 m c"], to: Float[Tensor, "n s c"]
-    ) -> Float[Tensor, "n m s"]:
-        """The mean of `logits` over the heads."""
-        return self.logits(x, to).mean(1)
-
     def _queries(self, x: Tensor) -> Tensor:
         c = x.shape[-1]
         return F.linear(x, self.qkv.weight[:c], self.qkv.bias[:c]).unflatten(2, (self.heads, -1))
@@ -94,14 +88,18 @@ class Queries(nn.Module):
         x = x + self.mlp(self.ln2(x))
         return x.masked_fill(~some[:, None, None], torch.nan)
 
+    def logits(self, fused: Float[Tensor, "b n d"]) -> Float[Tensor, "b h m n"]:
+        """What the softmax of each head is taken of."""
+        return self.attn.logits(self.ln1(self._asked()), self.ln_fused(fused))
+
     def scores(self, fused: Float[Tensor, "b n d"]) -> Float[Tensor, "b m n"]:
-        """How much each query likes each feature: logits before the softmax, mean over the heads.
+        """How much each query likes each feature: mean of `logits` over the heads.
 
         A feature's scores depend on nothing but that feature; where it is NaN, so are they. They may
         be compared between places, and differences between queries at one place mean less than those
         between places for one query, as each query has a constant of its own.
         """
-        return self.attn.scores(self.ln1(self._asked()), self.ln_fused(fused))
+        return self.logits(fused).mean(1)
 
     def _asked(self) -> Tensor:
         """The queries, after they met each other if they do."""

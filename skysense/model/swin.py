@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skysense.errors import EncoderError
 from skysense.model.config import SwinConfig
-from skysense.model.layers import MLP, DropPath, Memo, Patches, drop_rates
+from skysense.model.layers import MLP, DropPath, Memo, Patches, drop_rates_by_stage
 
 #: What the original adds to the scores of token pairs that must not see each other.
 MASKED = -100.0
@@ -293,12 +293,8 @@ class Swin(nn.Module):
         self.config = config
         self.patch = Patches(config.in_channels, config.dim, config.patch)
         self.patch_norm = nn.LayerNorm(config.dim, eps=config.eps)
-        rates = drop_rates(config.drop_path, sum(config.depths))
-        starts = [sum(config.depths[:i]) for i in range(len(config.depths))]
-        self.stages = nn.ModuleList(
-            Stage(config, i, rates[start : start + depth])
-            for i, (start, depth) in enumerate(zip(starts, config.depths, strict=True))
-        )
+        rates = drop_rates_by_stage(config.drop_path, config.depths)
+        self.stages = nn.ModuleList(Stage(config, i, own) for i, own in enumerate(rates))
         self.norms = nn.ModuleDict(
             {str(i): nn.LayerNorm(config.dim * 2**i, eps=config.eps) for i in config.out_indices}
         )

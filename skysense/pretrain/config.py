@@ -29,7 +29,7 @@ class PretrainConfig:
             lies within places fell from 0.6 to 0.04 in 420 steps, at 3e-4 to 0.5 in 300.
         head_rate: That of the heads, and of semantic queries, which learn from nothing; None = the
             encoder's.
-        alone: Steps, at most a quarter of them all, in which only heads learn: as long as they are
+        alone: Steps, at most a quarter of them all, in which only heads and queries learn: as long as they are
             random, what they ask of the encoder undoes what it starts with. Four points of few-shot mean
             IoU after 320 steps.
         last_rate: Learning rate at the end of the cosine, as a share of the highest.

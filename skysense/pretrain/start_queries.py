@@ -35,11 +35,9 @@ def start_queries(model: TemporalModel, examples: Sequence[Pair]) -> None:
     seen = torch.cat([view.fused[..., :width][view.seen] for view in views])
     if len(seen) < 2:  # where one cell or none was seen, there is nothing to tell apart
         return
-    x = queries.ln_fused(seen)
     keys = slice(width, 2 * width)
     weight, bias = queries.attn.qkv.weight[keys], queries.attn.qkv.bias[keys]
-    bias.copy_(-(weight @ x.mean(0)))
-    scores = queries.attn.logits(queries.ln1(queries.tokens), x[None])  # 1 h m n
-    loud = SHARP / scores.var(-1).mean().sqrt()
+    bias.copy_(-(weight @ queries.ln_fused(seen).mean(0)))
+    loud = SHARP / queries.logits(seen[None]).var(-1).mean().sqrt()
     weight *= loud
     bias *= loud

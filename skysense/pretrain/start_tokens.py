@@ -33,6 +33,10 @@ BRANCH = 0.1
 CONTEXT = 0.1
 """Size of the part of an UPHead that all cells of a token share, over that of random weights."""
 
+FAINT = 0.02
+"""Size of the biases of V1's high-resolution patches, as `skysense.model.init` has it for V2's. The norm
+after the patches makes whatever is left of a patch of mean colour as long as any other token."""
+
 MARK = 0.5
 """Deviation of the vector that marks a sensor."""
 
@@ -48,6 +52,15 @@ def quieten(parts: nn.Module) -> None:
             mlp = part.mlp
             for each in mlp.experts if isinstance(mlp, Experts) else (mlp,):
                 each.fc2.weight *= BRANCH
+
+
+def unsettle(patch: Patches) -> None:
+    """Let no patch be zeros, which blocks that end in norms have gradients without bound for.
+
+    Biases of both signs in turn, so that the norm after them takes nothing away.
+    """
+    sign = 1 - 2 * (torch.arange(patch.out_channels) % 2)  # c
+    patch.bias.copy_(FAINT * sign)
 
 
 def carry(merge: Merge, generator: torch.Generator) -> None:

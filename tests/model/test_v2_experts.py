@@ -42,6 +42,14 @@ def test_grouped_tokens_get_what_a_loop_with_masks_gives(experts, tokens):
     assert set(routing.expert.unique().tolist()) == {0, 1, 2, 3}
 
 
+def test_each_token_passes_one_expert_and_no_other(experts, tokens):
+    read = []
+    for mlp in experts.experts:
+        mlp.register_forward_pre_hook(lambda _, given: read.append(len(given[0])))
+    _, routing = experts(tokens)
+    assert read == routing.expert.flatten().bincount(minlength=4).tolist()
+
+
 def test_gradients_are_those_of_the_loop_also_of_the_router(experts, tokens):
     twin = copy.deepcopy(experts)
     experts(tokens)[0].square().sum().backward()

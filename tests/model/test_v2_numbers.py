@@ -1,6 +1,7 @@
 """Numbers that pin SkySense V2, at full size and without memory: the checks its brief gives."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from skysense.model import PRESETS, SkySenseV2
 from skysense.weights import parameter_counts
 
 PAPER = PRESETS["v2-paper"]
+PAGE = Path(__file__).parents[2] / "docs" / "decisions" / "v2.md"
 PUBLISHED = 661.40e6
 """Parameters of the dense backbone, from the paper's table by way of a reader's notes."""
 
@@ -78,6 +80,9 @@ def test_what_the_published_totals_leave_unexplained_is_what_we_say():
     assert PUBLISHED - counts["backbone"] == pytest.approx(6.71e6, abs=5e3)
     assert 9.94e6 - prompts == pytest.approx(9.89e6, abs=5e3)
     assert counts["hr"] + counts["s2"] + counts["s1"] - prompts == 87_648  # published: 0.09 M
+    said = PAGE.read_text(encoding="utf-8")
+    assert "**6.71 M unexplained**" in said
+    assert "**9.89 M unexplained**" in said
     heads = counts["head_s2"] + counts["head_s1"]
     assert counts["fusion"] + heads == pytest.approx(559.04e6, abs=5e3)  # published: 347.01 M
 

@@ -163,6 +163,14 @@ def test_prompts_drop_out_at_the_end_of_a_stage(images):
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+def test_stage_4_gets_nothing_of_stage_3_but_its_map(v2, images):
+    """Prompts included: it starts with its own, whatever those of stage 3 became."""
+    with torch.no_grad():
+        *_, before, last = v2.pyramid("s2", images["s2"]).levels
+        found = v2.backbone.stages[3](before.permute(0, 2, 3, 1), v2.s2.prompts[1], 40.0, False)
+        torch.testing.assert_close(v2.backbone.norm(found.map).permute(0, 3, 1, 2), last)
+
+
 def test_prompts_belong_to_one_sensor_and_one_stage(v2, images):
     with torch.no_grad():
         before = {s: v2.pyramid(s, x).levels for s, x in images.items()}

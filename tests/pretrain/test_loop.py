@@ -152,6 +152,16 @@ def test_the_gradient_of_one_step_of_v2_reaches_all_that_is_its_own(labelled):
     assert own == []
 
 
+@torch.no_grad()
+def test_queries_look_at_cells_spread_over_a_view_and_at_those_where_it_meets_the_other(labelled):
+    pair, model = loader(labelled)[0], begin(RUN_V2, "cpu").student.model
+    view, m, width = look(model, pair, 0), pair.cells[0].shape[1], model.config.fusion.dim
+    for found, part in ((view.found.spread, slice(m, None)), (view.found.met, slice(m))):
+        wanted = model.queries(view.fused[:, part, :width], view.seen[:, part])
+        torch.testing.assert_close(found, wanted, equal_nan=True)
+    assert not torch.equal(view.found.spread, view.found.met)
+
+
 def test_the_teacher_s_queries_follow_the_student_s():
     run = begin(RUN_V2, "cpu")
     before = run.teacher.model.queries.tokens.clone()

@@ -153,6 +153,25 @@ def test_the_calendar_turns_once_a_year_and_can_be_heard():
     assert 0.3 < float(table.std()) < 1
 
 
+def steepest(model):
+    """The largest gradient of its high-resolution encoder, of an image half of mean colour."""
+    images = torch.randn(1, 3, 128, 192, generator=torch.Generator().manual_seed(0))
+    images[..., :96] = 0
+    model.requires_grad_(True).maps_of("hr", images).square().mean().backward()
+    return max(float(p.grad.norm()) for p in model.hr.parameters())
+
+
+def test_patches_of_mean_colour_begin_with_gradients_of_usual_size():
+    assert steepest(started([])) < 100
+    assert not steepest(build_model(RUN.model, seed=0)) < 1e6  # where it would be needless
+
+
+@torch.no_grad()
+def test_high_resolution_of_v1_keeps_its_random_weights_but_for_the_biases_of_patches():
+    given, random = started([]).hr.state_dict(), build_model(RUN.model, seed=0).hr.state_dict()
+    assert {k for k in given if not torch.equal(given[k], random[k])} == {"patch.bias"}
+
+
 @BOTH
 def test_a_sensor_that_was_not_seen_keeps_its_random_uphead(config):
     given = started([views(seed) for seed in range(8)], config=config)

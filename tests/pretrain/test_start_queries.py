@@ -22,14 +22,16 @@ def examples(places):
 def logits(model, examples):
     """(heads, queries, cells)."""
     views = [look(model, pair, 0) for pair in examples]
-    width, queries = model.config.fusion.dim, model.queries
+    width = model.config.fusion.dim
     seen = torch.cat([view.fused[..., :width][view.seen] for view in views])
-    return queries.attn.logits(queries.ln1(queries.tokens), queries.ln_fused(seen)[None])[0]
+    return model.queries.logits(seen[None])[0]
 
 
+@pytest.mark.parametrize("among", [False, True])
 @torch.no_grad()
-def test_scores_begin_around_zero_and_as_far_apart_as_they_should(examples):
-    model = build_model(RUN_V2.model)
+def test_scores_begin_around_zero_and_as_far_apart_as_they_should(examples, among):
+    queries = dataclasses.replace(RUN_V2.model.queries, among=among)
+    model = build_model(dataclasses.replace(RUN_V2.model, queries=queries))
     start_queries(model, examples)
     begun = logits(model, examples)
     assert float(begun.var(-1).mean().sqrt()) == pytest.approx(SHARP, rel=1e-3)
