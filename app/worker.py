@@ -85,15 +85,31 @@ class Worker:
             named: Its named arguments.
 
         Returns:
-            What the task returns. Large arrays are mapped from a file without a name.
+            What the task returns. Large arrays are mapped from a file without a name. If the process is
+            ended by force for another task, this one begins again in the next.
 
         Raises:
             SkySenseError: What the task raised, or an `EncoderError` if its process ended.
             Cancelled: If `cancel` was set; a task that does not stop in time is ended by force.
             RuntimeError: For any other error of the task, with its traceback as a note.
         """
-        child = self._living()
-        number, replies = child.ask((task, given, named), beside)
+        while True:
+            child = self._living()
+            try:
+                return self._asked(child, (task, given, named), beside, progress, partial, cancel)
+            except _PutDownError:
+                log.debug("The worker process was ended for another task; this one begins again.")
+
+    def _asked(
+        self,
+        child: "_Child",
+        what: tuple,
+        beside: bool,
+        progress: Callable[[int, int, str], None],
+        partial: Callable[[Any], None],
+        cancel: threading.Event | None,
+    ) -> Any:
+        number, replies = child.ask(what, beside)
         over = False
         try:
             for kind, load in self._heard(child, number, replies, cancel):
@@ -137,6 +153,8 @@ class Worker:
                     raise EncoderError(_hanging(self._silence)) from None
                 continue
             heard, begun = time.monotonic(), True
+            if kind == "ended" and wished is None and child.put_down:
+                raise _PutDownError
             if kind == "ended":
                 raise Cancelled if wished is not None else EncoderError(_ended(child.code))
             yield kind, load
@@ -157,6 +175,10 @@ class Worker:
             return self._child
 
 
+class _PutDownError(Exception):
+    """The process was ended by force because of another task."""
+
+
 class _Child:
     """One life of the child process."""
 
@@ -170,6 +192,8 @@ class _Child:
         self._last = 0
         self._replies: dict[int, queue.Queue] = {}
         self._over = False
+        self.put_down = False
+        """Whether it was ended by force, for a task that did not stop."""
         self._tidy = weakref.finalize(self, _end, self.process, self._folder)
         # the thread must not keep this object alive: without it nobody would ever close the child
         reader = threading.Thread(
@@ -231,7 +255,7 @@ class _Child:
 
     def kill(self) -> None:
         """End the process by force."""
-        self._over = True
+        self._over = self.put_down = True
         self.process.kill()
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import param
 import xarray as xr
 
 from app import basemap
+from app.cells import ground_of, outline_of
 from app.drawings import LIKE, UNLIKE, collection, marks_of, point
 from app.flow import Flow
 from app.leaflet import LocalLeaflet, detach, widgets_in
@@ -19,6 +20,7 @@ from app.state import DRAWING_PLACE, State
 from app.theme import ACCENT, MAP_CSS
 from skysense import view
 from skysense.region import Region
+from skysense.windows import Bounds
 
 TYPICAL = (884.0, 452.0)
 """Size of the map on a small laptop (pixels), until the browser tells."""
@@ -214,13 +216,19 @@ class MapView:
             self.flow.drop("top", "top")  # what is being drawn is of another layer
             self._empty("top")
             return
+        within = self._ground()
         self.flow.run(
             "top",
             "top",
             "Drawing",
-            lambda _: view.overlay(field),
+            lambda _: view.overlay(field, within=within),
             lambda drawn: self._fill("top", drawn, self.state.opacity),
         )
+
+    def _ground(self) -> Bounds | None:
+        """Where the place lies, beyond which its pictures are not drawn (m)."""
+        stack, place = self.state.stack, self.state.place
+        return None if stack is None else ground_of(stack, place.region if place else None)
 
     def _show_opacity(self, *_: param.parameterized.Event) -> None:
         if "top" in self._filled:
@@ -233,7 +241,7 @@ class MapView:
             return
         rest = view.mask(~state.selection, state.features)
         rest = rest.where(rest > 0).assign_attrs(rest.attrs)  # a veil over what is not selected
-        self._fill("selection", view.overlay(rest), 0.75)
+        self._fill("selection", view.overlay(rest, within=self._ground()), 0.75)
 
     def _show_points(self, *_: param.parameterized.Event) -> None:
         state = self.state
@@ -297,15 +305,10 @@ class MapView:
 
 def extent_of(state: State) -> tuple[tuple[float, float], tuple[float, float]]:
     """((south, west), (north, east)) of what is shown (degrees)."""
-    from app.cells import outline_of
-    from skysense.stack import sensors_of
-
-    if state.features is not None:
-        return outline_of(state.features)
     if state.place is not None and state.place.region is not None:
         west, south, east, north = state.place.region.bounds
         return (south, west), (north, east)
-    return outline_of(state.stack[sensors_of(state.stack)[0]].to_dataset()["data"])
+    return outline_of(state.stack)
 
 
 def corners_of(state: State) -> list[tuple[float, float]]:

@@ -14,13 +14,14 @@ from bokeh.events import RangesUpdate, SelectionGeometry, Tap
 from bokeh.models import BoxSelectTool, ColumnDataSource, LassoSelectTool, Range1d
 from bokeh.plotting import figure
 
+from app.closer import HAS_NULL, NULLS
 from app.flow import Flow
 from app.jobs import Job
 from app.panes.layers import legend_markup
 from app.panes.plots import changes_plot, type_size
 from app.state import COMBINE, LAYERS
 from app.theme import INK, LARGER, LINE, SEGMENTS, rem
-from app.words import block, press_encode, safe, status_markup, tip
+from app.words import block, flag, press_encode, safe, status_markup, tip
 from skysense.analysis.places import cell_at
 from skysense.view.cloud import BINS, MOST_BINS, Bounds, binned, points_of
 from skysense.view.words import title
@@ -51,6 +52,7 @@ class Scatter:
         self._count = block(margin=(0, 2, 0, 6), align="center", sizing_mode="stretch_width")
         self._say = block(sizing_mode="stretch_width", margin=(0, 8))
         self._legend = block(sizing_mode="stretch_width", margin=(2, 8, 0, 8), visible=False)
+        self._note = block(sizing_mode="stretch_width", margin=(2, 8, 0, 8), visible=False)
         self._plot = self._make_plot()
         self._pane = pn.pane.Bokeh(self._plot, sizing_mode="stretch_both", margin=0, visible=False)
         self.view = pn.Column(
@@ -65,6 +67,7 @@ class Scatter:
             self._say,
             self._pane,
             self._legend,
+            self._note,
             sizing_mode="stretch_both",
             margin=(8, 8),
         )  # fmt: skip
@@ -75,9 +78,11 @@ class Scatter:
         watch(self._mark_here, ["here", "coordinates"])
         watch(self._show, ["statuses", "selection", "coordinates"])
         watch(self._tell_colours, ["fields", "points_by", "top"])
+        watch(self._tell_what, ["coordinates", "made_with", "null", "instead", "top"])
         watch(self._resize, ["large"])
         self._offer()
         self._redraw()
+        self._tell_what()
         self._show()
 
     def _make_controls(self) -> None:
@@ -300,6 +305,23 @@ class Scatter:
         elif own and field is not None:
             self._legend.object = f'<div class="row small">{safe(title(field))}</div>'
         self._legend.visible = own
+
+    def _tell_what(self, *_: Any) -> None:
+        """What is scattered, where a null model is on the map or made the features."""
+        self._note.object = f'<div class="quiet small">{self._scattered()}</div>'
+        self._note.visible = bool(self._scattered())
+
+    def _scattered(self) -> str:
+        state, made = self.state, self.state.made_with
+        if state.coordinates is None or state.features is None or made is None:
+            return ""
+        whose = f"features of {safe(self.flow.compute.encoders.get(made.encoder, made.encoder))}"
+        null = state.null if state.instead is not None and state.top in HAS_NULL else ""
+        if null:
+            said = flag(f"NULL: {null}", NULLS[null])
+            return f"{said} on the map only. Points and colours: {whose}."
+        weightless = made.encoder in NULLS or state.features.attrs.get("untrained")
+        return f"A null model is scattered: {whose}." if weightless else ""
 
     def _show(self, *_: Any) -> None:
         state, status = self.state, self.state.status("scatter")

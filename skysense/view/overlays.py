@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import xarray as xr
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.enums import Resampling
@@ -22,6 +23,7 @@ from skysense.checks import whole
 from skysense.errors import AnalysisError
 from skysense.view.paint import check_field, colours, indexed, many_coloured
 from skysense.view.png import encode_indexed, encode_rgba
+from skysense.windows import Bounds
 
 LIMIT = 1024
 """Most pixels of a picture along one side; a larger field shows every so many cells only."""
@@ -50,7 +52,7 @@ class Overlay:
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
-def overlay(field: xr.DataArray, limit: int = LIMIT) -> Overlay:
+def overlay(field: xr.DataArray, limit: int = LIMIT, within: Bounds | None = None) -> Overlay:
     """A field as a PNG in web Mercator.
 
     Values of a coarse lattice (20 or 40 m) are drawn as blocks around the sampled 10 m cell.
@@ -58,13 +60,16 @@ def overlay(field: xr.DataArray, limit: int = LIMIT) -> Overlay:
     Args:
         field: Any field with colours; see `skysense.view.paint`.
         limit: Most pixels along one side, 16 to 4,096.
+        within: (left, bottom, right, top) in the field's CRS (m), beyond which nothing is drawn: blocks
+            of a coarse lattice reach over the edge of a place.
 
     Raises:
-        AnalysisError: If the field has no colours or no georeference, or the limit is none.
+        AnalysisError: If the field has no colours or no georeference, the limit is none, or the field
+            lies beside `within`.
     """
     check_field(field)
     limit = whole("limit", limit, 16, 4096, AnalysisError)
-    cells, bounds = _cells(geobox_of(field), limit)
+    cells, bounds = _cells(geobox_of(field), limit, within)
     if many_coloured(field):
         # one 32-bit number per pixel is looked up five times faster than four bytes
         pixels = np.append(colours(field).reshape(-1, 4).view(np.uint32), np.uint32(0))
@@ -76,28 +81,48 @@ def overlay(field: xr.DataArray, limit: int = LIMIT) -> Overlay:
 
 @lru_cache(maxsize=24)
 def _cells(
-    geobox: GeoBox, limit: int
+    geobox: GeoBox, limit: int, within: Bounds | None
 ) -> tuple[np.ndarray, tuple[tuple[float, float], tuple[float, float]]]:
     """For each pixel of the picture the flat index of its cell, -1 outside; and the bounds."""
     rows, columns = geobox.shape
-    box = geobox.boundingbox
-    west, south, east, north = transform_bounds(
-        str(geobox.crs), MERCATOR, box.left, box.bottom, box.right, box.top, densify_pts=21
-    )
+    crs, box = str(geobox.crs), geobox.boundingbox
+    whole_of = (box.left, box.bottom, box.right, box.top)
+    edges = whole_of if within is None else _overlap(whole_of, within)
+    west, south, east, north = transform_bounds(crs, MERCATOR, *edges, densify_pts=21)
     scale = min(limit, max(CRISP, rows, columns)) / max(north - south, east - west)
     shape = (max(1, round((north - south) * scale)), max(1, round((east - west) * scale)))
     cells = np.full(shape, -1, np.int32)
-    reproject(
-        np.arange(rows * columns, dtype=np.int32).reshape(rows, columns),
-        cells,
-        src_transform=geobox.transform,
-        src_crs=str(geobox.crs),
-        dst_transform=from_bounds(west, south, east, north, shape[1], shape[0]),
-        dst_crs=MERCATOR,
-        dst_nodata=-1,
-        resampling=Resampling.nearest,
-        tolerance=0,
-    )
+
+    def fall(numbers: np.ndarray, transform: Affine, into: np.ndarray) -> None:
+        reproject(
+            numbers,
+            into,
+            src_transform=transform,
+            src_crs=crs,
+            dst_transform=from_bounds(west, south, east, north, shape[1], shape[0]),
+            dst_crs=MERCATOR,
+            dst_nodata=-1,
+            resampling=Resampling.nearest,
+            tolerance=0,
+        )
+
+    numbers = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
+    fall(numbers, geobox.transform, cells)
+    if edges != whole_of:
+        inside = np.full(shape, -1, np.int32)
+        fall(np.zeros((1, 1), np.int32), from_bounds(*edges, 1, 1), inside)
+        cells[inside < 0] = -1
     cells.setflags(write=False)
     (left, right), (low, high) = _TO_DEGREES.transform((west, east), (south, north))
     return cells, ((low, left), (high, right))
+
+
+def _overlap(box: Bounds, within: Bounds) -> Bounds:
+    left, bottom = max(box[0], within[0]), max(box[1], within[1])
+    right, top = min(box[2], within[2]), min(box[3], within[3])
+    if left >= right or bottom >= top:
+        raise AnalysisError(
+            f"The field covers {box} (m) and lies beside within={within}, so there is nothing to draw. "
+            "Give bounds that touch it, in its own CRS."
+        )
+    return left, bottom, right, top

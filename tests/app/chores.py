@@ -35,6 +35,12 @@ def deaf(room):
     threading.Event().wait(60)
 
 
+def small(room):
+    room.progress(0, 0, "begun")
+    room.cancel.wait(3)
+    return "done"
+
+
 def refuse(room):
     raise AnalysisError("There is too little to cluster.")
 

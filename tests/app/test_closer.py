@@ -1,12 +1,14 @@
 """What mattered, what changed, how sure it is, and null models: without a browser."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from app.closer import HAS_NULL, NULLS
 from app.panes.layers import Legend
+from app.panes.scatter import Scatter
 from app.panes.time import Time
 from skysense.dates import Dates
 from tests.app.middles import middle_of
@@ -124,6 +126,28 @@ def test_every_null_model_has_a_picture_of_every_layer_it_is_for(encoded, layer,
     assert "NULL" in legend._text.object
     if null == "shuffled":
         assert drawn.attrs["shuffled"]
+
+
+def test_the_scatter_says_what_is_scattered_where_a_null_model_is_shown(encoded):
+    note = Scatter(encoded.flow)._note
+    assert "A null model is scattered: features of Spectral baseline" in note.object
+    encoded.flow.show_layer("features")
+    encoded.flow.closer.set_null("shuffled")
+    encoded.settle()
+    assert "NULL: shuffled" in note.object
+    assert "Points and colours: features of Spectral baseline" in note.object
+    encoded.flow.show_layer("colour")
+    encoded.settle()
+    assert "NULL" not in note.object
+
+
+def test_the_scatter_of_trained_features_needs_no_such_note(encoded):
+    made, features = encoded.state.made_with, encoded.state.features
+    encoded.state.param.update(
+        made_with=replace(made, encoder="skysense-tiny"),
+        features=features.assign_attrs(encoder="skysense-tiny"),
+    )
+    assert not Scatter(encoded.flow)._note.visible
 
 
 def test_a_null_model_that_is_let_go_of_before_it_answers_is_never_shown(encoded):

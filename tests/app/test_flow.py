@@ -2,6 +2,7 @@ import threading
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from app.places import Place
 from app.state import LAYERS, ON_DEMAND
@@ -168,6 +169,38 @@ def test_cancelling_keeps_what_is_shown(encoded, compute, monkeypatch):
     encoded.settle()
     assert encoded.state.features is before
     assert "Cancelled" in encoded.state.status("encode").sentence
+
+
+@pytest.mark.parametrize("verb", ["encode", "differ", "mattered"])
+def test_leaving_a_place_stops_what_is_encoded_of_it(visit, compute, monkeypatch, verb):
+    started, stopped = threading.Event(), threading.Event()
+
+    def endless(*given, **_):
+        started.set()
+        cancel = next(each for each in given if isinstance(each, threading.Event))
+        if cancel.wait(60):
+            stopped.set()
+        raise Cancelled
+
+    for step in ("features", "subsets"):
+        monkeypatch.setattr(compute, step, endless)
+    monkeypatch.setattr(compute, "cost", lambda choices: "")
+    visit.state.dates = Dates(s2=13)  # nobody has encoded these
+    state, flow = visit.open().state, visit.flow
+    if verb != "encode":
+        features = xr.DataArray(np.zeros((2, 4, 4), "f4"), dims=("feature", "y", "x"))
+        state.param.update(features=features, made_with=state.choices)
+    {
+        "encode": flow.encode,
+        "differ": flow.inside.differ,
+        "mattered": lambda: flow.closer.leave_out("date"),
+    }[verb]()
+    assert started.wait(60)
+    visit.open(1)
+    assert stopped.wait(60)
+    visit.settle()
+    assert (state.place, state.features) == (state.places[1], None)
+    assert all(each.kind != "failed" for each in state.statuses.values())
 
 
 def test_a_failing_encoder_leaves_its_sentence_and_the_session_alive(encoded, compute, monkeypatch):

@@ -135,6 +135,16 @@ def test_a_small_task_does_not_wait_for_a_heavy_one(worker):
     outcome()
 
 
+def test_a_small_task_outlives_the_process_that_is_ended_for_a_heavy_one(worker):
+    cancel = threading.Event()
+    heavy = begun(worker, chores.deaf, cancel=cancel)
+    small, first = begun(worker, chores.small, beside=True), worker.pid
+    cancel.set()
+    assert isinstance(heavy(), Cancelled)
+    assert small() == "done"
+    assert worker.pid != first
+
+
 def test_a_process_that_is_killed_fails_its_task_with_a_sentence_and_the_next_one_works(worker):
     outcome = begun(worker, chores.deaf)
     before = worker.pid

@@ -79,6 +79,32 @@ def test_a_coarse_cell_is_a_block_around_its_place():
     assert tuple(pixel_at(drawn, *back(x + 22, y))[:3]) == rgb_of(PALETTE[0])
 
 
+@pytest.mark.parametrize("left", [500_000.0, 760_000.0])  # where the grid is turned, too
+def test_blocks_that_reach_over_the_edge_of_a_place_are_cut_there(left):
+    # sampled cells are the third of four: a block of 40 m reaches 5 m to the right of its ground
+    field = on_ground(
+        np.zeros((8, 8)), left=left, resolution=40.0, kind="categorical", categories=["a"]
+    )
+    box = field.odc.geobox.boundingbox
+    place = (box.left - 5, box.bottom + 5, box.right - 5, box.top + 5)
+    back = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True).transform
+    middle, alpha = (box.bottom + box.top) / 2, {}
+    for name, drawn in (
+        ("whole", view.overlay(field)), ("cut", view.overlay(field, within=place)),
+    ):  # fmt: skip
+        _, (_, east) = drawn.bounds
+        alpha[name] = [
+            lon < east and pixel_at(drawn, lon, lat)[3] == 255
+            for lon, lat in (back(box.right - 7, middle), back(box.right - 3, middle))
+        ]
+    assert alpha == {"whole": [True, True], "cut": [True, False]}
+
+
+def test_a_field_beside_its_place_is_refused(field):
+    with pytest.raises(AnalysisError, match="lies beside"):
+        view.overlay(field, within=(0.0, 0.0, 10.0, 10.0))
+
+
 def test_colour_pictures_and_probabilities_have_the_same_place(features, field):
     assert view.overlay(pca(features)).bounds == view.overlay(field).bounds
 
