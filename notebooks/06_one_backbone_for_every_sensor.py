@@ -174,7 +174,7 @@ for key, by in (("s2", "s1"), ("s1", "s2")):
     )
 
 # %% [markdown]
-# Tokens give up to a fifth of their attention to prompts, and yet it hardly matters whose prompts they are: after
+# Tokens give a tenth of their attention to prompts, and yet it hardly matters whose prompts they are: after
 # the short training of `skysense-v2-tiny` they are a place to rest attention on rather than a name. What makes
 # a radar image different from an optical one has entered with the tokenizer. The paper reports that prompts
 # help; a network this small does not show why. Attention is not explanation.
@@ -196,8 +196,8 @@ for key, tokens in used.items():
     print(f"{key}: {shares}   of {int(tokens.sum()):,} tokens")
 
 # %% [markdown]
-# The photograph goes almost wholly to one expert, and the two Sentinels prefer different ones, though a loss
-# asked for all to be used alike: over *all* sensors together, so that each may have its favourites.
+# The photograph goes almost wholly to two experts, and radar leaves one of them almost alone, though a loss asked for
+# all to be used alike: over *all* sensors together, so that each may have its favourites.
 #
 # ## The picture
 #
@@ -223,7 +223,7 @@ sky.view.figure(*panels.values(), titles=list(panels))
 
 # %% [markdown]
 # Fields, village and hedges come apart in the fused features. Experts and prompts know less: they sort tokens of
-# 40 m before any date has met another. And the queries look *almost everywhere almost alike*:
+# 40 m before any date has met another. And how much does the leading query lead?
 
 # %%
 shares = sky.query_masks(features, encoder, sky.query_levels(features, encoder))
@@ -231,7 +231,8 @@ print(f"even looks would be {1 / shares.sizes['query']:.3f} of a cell for each q
 print(f"they are {float(shares.quantile(0.01)):.3f} to {float(shares.quantile(0.99)):.3f}")
 
 # %% [markdown]
-# A map of *which leads* hides by how little it leads. Ask for the shares before you believe a map of winners.
+# Three times an even look is the most that any of them reaches. A map of *which leads* hides by how much it leads: ask
+# for the shares before you believe a map of winners.
 #
 # ## What we learned
 #
