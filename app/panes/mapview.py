@@ -162,13 +162,9 @@ class MapView:
         place, wanted = self.state.place, self.flow.keep.wanted
         if place is not None and wanted is not None and wanted[0] == place.name:
             return wanted[1][::-1], wanted[2]
-        if self.state.stack is not None:
-            bounds = extent_of(self.state)
-        elif place is not None and place.region is not None:
-            west, south, east, north = place.region.bounds
-            bounds = ((south, west), (north, east))
-        else:
+        if self.state.stack is None and (place is None or place.region is None):
             return (30.0, 10.0), 2.0
+        bounds = extent_of(self.state)
         wide, tall = self.widget.right - self.widget.left, self.widget.bottom - self.widget.top
         known = 100 < wide < 10_000 and 100 < tall < 10_000  # the browser has told its size
         return fitting(bounds, wide, tall) if known else fitting(bounds, *TYPICAL)

@@ -308,8 +308,9 @@ class Scatter:
 
     def _tell_what(self, *_: Any) -> None:
         """What is scattered, where a null model is on the map or made the features."""
-        self._note.object = f'<div class="quiet small">{self._scattered()}</div>'
-        self._note.visible = bool(self._scattered())
+        said = self._scattered()
+        self._note.object = f'<div class="quiet small">{said}</div>'
+        self._note.visible = bool(said)
 
     def _scattered(self) -> str:
         state, made = self.state, self.state.made_with

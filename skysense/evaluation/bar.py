@@ -1,18 +1,15 @@
 """Means over tasks, the bar that a trained network must pass, and what a part of it is worth."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student
 
-from skysense.errors import AnalysisError
 from skysense.evaluation.run import Record
 
 MARGIN = 0.15
 """By how much trained fused features must beat untrained ones (mean few-shot mIoU)."""
-
-Choice = Callable[[Record], bool]
 
 
 @dataclass(frozen=True)
@@ -206,34 +203,27 @@ def worths(records: Sequence[Record], metric: str = "shots") -> list[Worth]:
     against = {r.network: r.against for r in records if r.against}
     for name, reference in against.items():
         for output in ("tokens", "fused", "fused + context"):
-            ours, theirs = (choice(records, each, output) for each in (name, reference))
-            scored = {r.task for r in theirs}
-            every = [t for t in real_maps(ours) if t in scored]
-            gaps = [_gap(ours, theirs, metric, [task]) for task in every]
+            ours = {r.task: r for r in choice(records, name, output)}
+            theirs = {r.task: r for r in choice(records, reference, output)}
+            gaps = {
+                task: np.subtract(ours[task].scores[metric], theirs[task].scores[metric])
+                for task in real_maps(ours.values())
+                if task in theirs
+            }
             if not gaps:
                 continue
-            unseen = [t for t in every if all(r.seen == "no" for r in ours if r.task == t)]
+            unseen = [gap for task, gap in gaps.items() if ours[task].seen == "no"]
             found.append(
                 Worth(
                     name,
                     reference,
                     output,
-                    interval(_gap(ours, theirs, metric, every), len(every)),
-                    interval(_gap(ours, theirs, metric, unseen), len(unseen)) if unseen else None,
-                    sum(float(gap.mean()) > 0 for gap in gaps),
+                    interval(np.mean(list(gaps.values()), axis=0), len(gaps)),
+                    interval(np.mean(unseen, axis=0), len(unseen)) if unseen else None,
+                    sum(float(gap.mean()) > 0 for gap in gaps.values()),
                 )
             )
     return found
-
-
-def _gap(
-    ours: Sequence[Record], theirs: Sequence[Record], metric: str, tasks: Sequence[str]
-) -> np.ndarray:
-    """Per seed, the mean over tasks of ours minus theirs (seeds,)."""
-    mine, their = over_tasks(ours, metric, tasks), over_tasks(theirs, metric, tasks)
-    if mine is None or their is None:
-        raise AnalysisError(f"Not every one of {', '.join(tasks)} was scored for both networks.")
-    return mine - their
 
 
 def _points(values: np.ndarray) -> str:

@@ -96,9 +96,9 @@ def run(
     if out.exists() and KEEP in (before := out.read_text(encoding="utf-8")):
         kept = KEEP + before.split(KEEP, 1)[1]
     by_task = out.with_name(f"{out.stem}-tasks.md")
-    text = page(records, tasks, skipped + impossible, facts, kept, more=by_task.name)
+    text = page(records, tasks, skipped + impossible, facts, kept, out.stem)
     out.write_text(text, encoding="utf-8")
-    by_task.write_text(tasks_page(records, back=out.name), encoding="utf-8")
+    by_task.write_text(tasks_page(records, out.stem), encoding="utf-8")
     numbers = out.with_suffix(".json")
     numbers.write_text(to_json(records, skipped + impossible), encoding="utf-8")
     minutes = (time.perf_counter() - started) / 60

@@ -71,7 +71,7 @@ One protocol for every output of every encoder; the same cells, splits and click
   **tokens**: mean over dates of what a sensor's encoder makes of each, repeated to 10 m. **fused**: after temporal
   fusion. **untrained**: the same network with random weights, seed 0.
 - Windows are encoded without knowing the split: what lies beside a test cell may reach it through the encoder,
-  as it would in use. Labels never enter training; `skysense.pretrain` has no field for them.
+  as it would in use. Labels of real places never enter training: `skysense.pretrain` refuses them.
 """
 
 
@@ -81,7 +81,7 @@ def page(
     skipped: Sequence[Skipped],
     facts: Sequence[str] = (),
     extra: str = "",
-    more: str = "evaluation-tasks.md",
+    name: str = "evaluation",
 ) -> str:
     """The page that one reads, as Markdown.
 
@@ -91,12 +91,12 @@ def page(
         skipped: What was not, with reasons.
         facts: Sentences on this run.
         extra: Sections to keep at the end.
-        more: Name of the page of `tasks_page`, beside this one.
+        name: Of this page and of the numbers beside it; with `-tasks` after it, of the page of `tasks_page`.
     """
     parts = [
         "# Evaluation",
         "Written by `skysense evaluate`; do not edit by hand above the last section. Task by task it goes on in "
-        f"[{more}]({more}); all numbers, seed by seed, are in `evaluation.json`.",
+        f"[{name}-tasks.md]({name}-tasks.md); all numbers, seed by seed, are in `{name}.json`.",
         *[f"{fact}  " for fact in facts],
         _bar(records),
         _worth(records),
@@ -110,16 +110,17 @@ def page(
     return _joined(parts)
 
 
-def tasks_page(records: Sequence[Record], back: str = "evaluation.md") -> str:
+def tasks_page(records: Sequence[Record], name: str = "evaluation") -> str:
     """The page that one looks things up in: every task with every output of every network.
 
     Args:
         records: All scores.
-        back: Name of the first page.
+        name: Of the first page.
     """
     parts = [
         "# Evaluation, task by task",
-        f"Written by `skysense evaluate`; what the words mean, and what the numbers are worth, is in [{back}]({back}).",
+        "Written by `skysense evaluate`; what the words mean, and what the numbers are worth, is in "
+        f"[{name}.md]({name}.md).",
         _details(records),
         _patches(records),
         _synthetic(records),

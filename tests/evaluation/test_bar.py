@@ -148,7 +148,7 @@ def test_the_page_states_the_bar_and_who_saw_what():
 
 
 def test_the_second_page_has_every_network_task_by_task_and_leads_back():
-    text = tasks_page(ablated(a=0.50, b=0.53), back="evaluation.md")
+    text = tasks_page(ablated(a=0.50, b=0.53))
     assert "(evaluation.md)" in text
     assert text.index("### a") < text.index("### b")
     assert text.count("| less |") == 2
