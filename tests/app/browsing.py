@@ -105,13 +105,15 @@ class Visitor:
 
     def layer(self, other_than=None):
         """Address of the layer on top of the true colour, once it is drawn."""
+        drawn = "picture => picture.decode().then(() => picture.getAttribute('src'), () => null)"
         for _ in range(SLOW // 200):
             shown = self.addresses()
-            if len(shown) > 1 and shown[1] != other_than:
-                self.pictures.nth(1).evaluate("picture => picture.decode()")
+            new = len(shown) > 1 and shown[1] != other_than
+            # a picture that gives way to another one while it is decoded is refused: look again
+            if new and self.pictures.nth(1).evaluate(drawn) == shown[1]:
                 return shown[1]
             self.page.wait_for_timeout(200)
-        raise AssertionError(f"no other layer than {other_than} among {self.addresses()}")
+        raise AssertionError(f"no other layer than {other_than} is drawn among {self.addresses()}")
 
     def press(self, text):
         # the name of an icon stands before the text of its button
