@@ -7,7 +7,6 @@ their own (`app.worker`): this one never imports torch.
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -131,13 +130,19 @@ class Compute:
     ) -> xr.DataArray:
         """Features of a place; slow the first time.
 
-        If it is cancelled on the way, what was done is given, but not kept for others.
+        If it is cancelled on the way, what was done is given, but not kept for others: what was
+        told last, if the worker does not stop in time and is ended.
         """
         known = self.known_features(choices)
         if known is not None:
             return known
         try:
             made = self._embedded(choices, progress, cancel, centre)
+        except Cancelled:
+            told = self._partial.get(choices)
+            if told is None:
+                raise
+            made = told.coarse if told.fine is None else told.fine
         finally:
             self._partial.pop(choices, None)
         if not made.attrs.get("unfinished"):
@@ -153,11 +158,6 @@ class Compute:
     ) -> xr.DataArray:
         progress(0, 0, "Reading images")
         stack = self.stack(choices.place)
-        begun = time.perf_counter()
-
-        def timed(done: int, total: int, sentence: str) -> None:
-            spent = time.perf_counter() - begun
-            progress(done, total, f"{sentence}{_left(spent, done, total)}")
 
         def keep(partial: encoding.Partial) -> None:
             self._partial[choices] = partial
@@ -172,7 +172,7 @@ class Compute:
             dates=choices.dates,
             memory_gb=memory_budget(),
             centre=centre,
-            progress=timed,
+            progress=progress,
             partial=keep,
             cancel=cancel,
         )
@@ -387,14 +387,3 @@ def _load(place: Place) -> xr.DataTree:
     if sensors is None and place.source == SYNTHETIC and place.region.area > CLOSE_KM2:
         sensors = ("s2", "s1")
     return load_stack(place.region, sensors, place.source)
-
-
-def _left(spent: float, done: int, total: int) -> str:
-    left = spent / max(done, 1) * (total - done)
-    return f", {_duration(left)} left" if left >= 2 else ""
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

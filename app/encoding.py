@@ -108,16 +108,23 @@ def embed_stack(
 
     A cancelled job gives what was done, and its `attrs["unfinished"]` says so.
     """
+    from skysense.cost import duration
     from skysense.progressive import embed_steps
 
     room.progress(0, 0, "Loading the encoder")
+    begun = time.monotonic()
+
+    def progress(done: int, total: int, sentence: str) -> None:
+        left = (time.monotonic() - begun) / max(done, 1) * (total - done)
+        room.progress(done, total, f"{sentence}, {duration(left)} left" if left >= 2 else sentence)
+
     steps = embed_steps(
         stack,
         held(name, path, merge),
         resolution=resolution,
         dates=dates,
         centre=centre,
-        progress=room.progress,
+        progress=progress,
         cancel=room.cancel,
         memory_gb=memory_gb,
         cache=_tokens(),

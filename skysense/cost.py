@@ -149,7 +149,7 @@ class Cost:
         parts.append(f"about {memory:.1f} GB")
         if self.tflop and tflops:
             each = self.seconds(tflops) / self.windows
-            parts.append(f"{_duration(self.seconds(tflops))} ({_duration(each)} per window)")
+            parts.append(f"{duration(self.seconds(tflops))} ({duration(each)} per window)")
         elif not self.tflop:
             parts.append(f"the time to read {max(1, self.stack_gb * 1000):,.0f} MB")
         return ", ".join(parts)
@@ -337,7 +337,8 @@ def _amount(gigabytes: float) -> str:
     return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes:.2g} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """So many seconds, in words for a person who waits."""
     if seconds < 1:
         return "under a second"
     if seconds < 90:

@@ -13,6 +13,8 @@ from playwright.sync_api import Page, expect
 SLOW = 60_000
 """Longest wait for anything (ms): test machines are busy."""
 
+expect.set_options(timeout=SLOW)
+
 
 class Server:
     """A server in a process of its own, which prints its address when it is ready."""
@@ -51,6 +53,7 @@ def served(*command):
 
 def watched(page: Page) -> Page:
     """Record requests that would leave this computer, and everything the console complains of."""
+    page.set_default_timeout(SLOW)
     page.outside, page.complaints = [], []
 
     def gate(route):
@@ -86,13 +89,13 @@ class Visitor:
 
     def arrive(self):
         self.page.goto(self.url)
-        self.pictures.first.wait_for(timeout=SLOW)
-        self.page.locator("img.leaflet-tile-loaded").first.wait_for(timeout=SLOW)
+        self.pictures.first.wait_for()
+        self.page.locator("img.leaflet-tile-loaded").first.wait_for()
         self.idle()
         return self
 
     def idle(self):
-        self.page.wait_for_function("() => Bokeh.documents[0].is_idle", timeout=SLOW)
+        self.page.wait_for_function("() => Bokeh.documents[0].is_idle")
         self.page.wait_for_timeout(300)
 
     @property
@@ -146,7 +149,7 @@ class Visitor:
         self.page.mouse.up()
 
     def reads(self, text):
-        expect(self.page.get_by_text(re.compile(text)).first).to_be_visible(timeout=SLOW)
+        expect(self.page.get_by_text(re.compile(text)).first).to_be_visible()
 
     def health(self):
         with urllib.request.urlopen(f"{self.url}health", timeout=30) as answer:

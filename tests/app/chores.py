@@ -7,6 +7,8 @@ import threading
 
 import numpy as np
 
+from app import encoding
+from app.worker_process import Room
 from skysense.errors import AnalysisError, Cancelled
 
 
@@ -33,6 +35,13 @@ def until_cancelled(room):
 def deaf(room):
     room.progress(0, 0, "begun")
     threading.Event().wait(60)
+
+
+def deaf_after_a_part(room, *given, **named):
+    features = encoding.embed_stack(Room(), *given, **named)
+    features.attrs["unfinished"] = 0.5
+    room.partial(encoding.Partial(features, None))
+    deaf(room)
 
 
 def small(room):

@@ -18,6 +18,7 @@ FLAGS = [
 IN_CHROMIUM = [
     pytest.mark.browser,
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
 """Marks of tests that drive it."""

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from scipy import ndimage
 
 from skysense.sources.files_labels import read_labels
-from tests.app.browsing import SLOW, Visitor, served, watched
+from tests.app.browsing import Visitor, served, watched
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +83,7 @@ def name_class(visitor, old, new):
     visitor.page.get_by_role("option", name=re.compile(old)).click()
     visitor.page.get_by_role("textbox", name="Class name").fill(new)
     visitor.page.get_by_role("button", name="Give the marked class this name").click()
-    visitor.page.get_by_role("option", name=re.compile(re.escape(new[:30]))).wait_for(timeout=SLOW)
+    visitor.page.get_by_role("option", name=re.compile(re.escape(new[:30]))).wait_for()
 
 
 def test_a_real_place_from_its_recipe_to_a_segmentation(demo, visit, shot, shared):
@@ -125,7 +125,7 @@ def test_a_real_place_from_its_recipe_to_a_segmentation(demo, visit, shot, share
     before = visitor.pictures.count()
     visitor.lasso((0.2, 0.1), (0.6, 0.1), (0.6, 0.85), (0.2, 0.85))
     visitor.reads("cells selected")
-    expect(visitor.pictures).to_have_count(before + 1, timeout=SLOW)
+    expect(visitor.pictures).to_have_count(before + 1)
     shot(visitor, "flanders-lasso")
 
     crops = read_labels(RECIPES / "be-flanders-parcels.toml", "crop_type")
@@ -136,7 +136,7 @@ def test_a_real_place_from_its_recipe_to_a_segmentation(demo, visit, shot, share
     name_class(visitor, "Class B", EVIL)
     name_class(visitor, "onerror", "grass")
     visitor.page.mouse.click(*inside(visitor, crops, "permanent grass"))
-    visitor.page.locator("button[aria-pressed=true]", has_text="Classes").wait_for(timeout=SLOW)
+    visitor.page.locator("button[aria-pressed=true]", has_text="Classes").wait_for()
     visitor.layer(other_than=drawn)
     visitor.idle()
     shot(visitor, "flanders-segmentation")

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import SLOW, Visitor, watched
+from tests.app.browsing import Visitor, watched
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,6 @@ pytestmark = IN_CHROMIUM
 def visitor(small, chromium):
     context = chromium.new_context(viewport={"width": 1366, "height": 768}, accept_downloads=True)
     page = watched(context.new_page())
-    page.set_default_timeout(SLOW)
     yield Visitor(page, small).arrive()
     assert page.title() == "SkySense Explorer"
     assert page.outside == []
@@ -57,7 +56,7 @@ def standing(visitor, name):
 def encode(visitor, name):
     visitor.press("Encode")
     chip = chips(visitor).filter(has_text=name)
-    expect(chip.locator(".dot.encoded")).to_be_visible(timeout=SLOW)
+    expect(chip.locator(".dot.encoded")).to_be_visible()
     visitor.idle()
 
 
@@ -68,7 +67,7 @@ def farmer(visitor, tmp_path):
     visitor.press("Region")
     upload = visitor.page.locator(".MuiDialog-root input[type=file]")
     upload.set_input_files(farms(tmp_path, "North", EVIL))
-    expect(chips(visitor)).to_have_count(3, timeout=SLOW)
+    expect(chips(visitor)).to_have_count(3)
     visitor.reads("20 of .* used")
     encode(visitor, "North")
     chips(visitor).nth(2).get_by_role("button").first.click()
@@ -95,16 +94,16 @@ def test_a_prototype_unfolds_is_named_kept_and_loaded(farmer, tmp_path):
     farmer.press("Prototypes")
     farmer.reads("prototypes fitted on .* assigned to the same bank")
     rows = farmer.page.locator("button.item")
-    expect(rows.first.locator(".chip").first).to_be_visible(timeout=SLOW)
+    expect(rows.first.locator(".chip").first).to_be_visible()
     expect(rows.first.locator(".bar")).to_have_count(3)  # a small one for each place
     farmer.idle()
     rows.first.click()
-    expect(farmer.page.locator(".more .chip").first).to_be_visible(timeout=SLOW)
-    expect(farmer.pictures).to_have_count(3, timeout=SLOW)  # the selection lies on top
+    expect(farmer.page.locator(".more .chip").first).to_be_visible()
+    expect(farmer.pictures).to_have_count(3)  # the selection lies on top
     field = farmer.page.get_by_label("Name of the prototype")
     field.fill(EVIL[:40])
     field.press("Enter")
-    expect(rows.filter(has_text="<img src=x")).to_have_count(1, timeout=SLOW)
+    expect(rows.filter(has_text="<img src=x")).to_have_count(1)
     with farmer.page.expect_download() as download:
         farmer.press("Keep bank")
     kept = tmp_path / "bank.json"
@@ -114,10 +113,10 @@ def test_a_prototype_unfolds_is_named_kept_and_loaded(farmer, tmp_path):
 
     farmer.press("Fit on all places")
     farmer.reads("fitted on .*North and <img")
-    expect(rows.filter(has_text="<img src=x")).to_have_count(0, timeout=SLOW)
+    expect(rows.filter(has_text="<img src=x")).to_have_count(0)
     upload = farmer.page.locator("input[type=file]").first
     upload.set_input_files(kept)
-    expect(rows.filter(has_text="<img src=x")).to_have_count(1, timeout=SLOW)
+    expect(rows.filter(has_text="<img src=x")).to_have_count(1)
 
     other = tmp_path / "other.json"
     found["attrs"]["encoder"] = "skysense-v1"
@@ -134,7 +133,7 @@ def test_a_nearest_prototype_is_one_click_away(farmer):
     name = near.locator(".name").inner_text()
     near.click()
     active = farmer.page.locator("button.item.active .name")
-    expect(active).to_have_text(name, timeout=SLOW)
+    expect(active).to_have_text(name)
 
 
 def test_two_places_are_compared_and_the_payer_is_shown_on_the_map(farmer):
@@ -147,12 +146,12 @@ def test_two_places_are_compared_and_the_payer_is_shown_on_the_map(farmer):
     before = farmer.pictures.count()
     payer = farmer.page.get_by_role("option").filter(has_text="more in North").first
     payer.click()
-    expect(farmer.pictures).to_have_count(before + 1, timeout=SLOW)
+    expect(farmer.pictures).to_have_count(before + 1)
     farmer.press("Another year")
     farmer.reads("no two years share enough dates")
     farmer.press("Side by side")
     maps = farmer.page.locator(".MuiDialog-root figure img")
-    expect(maps).to_have_count(3, timeout=SLOW)
+    expect(maps).to_have_count(3)
     for i in range(3):
         maps.nth(i).evaluate("picture => picture.decode()")
     farmer.reads("the same for all")
@@ -163,7 +162,7 @@ def test_what_is_there_is_told_before_anything_is_opened(visitor):
     visitor.page.get_by_role("textbox", name="Where").fill("3.02, 50.81")
     visitor.press(r"What is there\?")
     visitor.reads(r"Sentinel-2: \d+ dates, .* would be used")
-    expect(visitor.page.locator(".MuiDialog-root .bk-Figure")).to_be_visible(timeout=SLOW)
+    expect(visitor.page.locator(".MuiDialog-root .bk-Figure")).to_be_visible()
     assert chips(visitor).count() == 1
 
 

@@ -17,7 +17,6 @@ pytestmark = IN_CHROMIUM
 def visitor(small, chromium, shared):
     context = chromium.new_context(viewport={"width": 1366, "height": 768})
     page = watched(context.new_page())
-    page.set_default_timeout(SLOW)
     yield Visitor(page, small).arrive()
     assert page.outside == []
     assert page.complaints == []

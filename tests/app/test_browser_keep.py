@@ -21,7 +21,6 @@ pytestmark = IN_CHROMIUM
 def page(chromium):
     context = chromium.new_context(viewport={"width": 1366, "height": 768}, accept_downloads=True)
     page = watched(context.new_page())
-    page.set_default_timeout(SLOW)
     yield page
     assert page.title() == "SkySense Explorer"
     assert page.outside == []
@@ -44,9 +43,9 @@ def test_a_session_is_downloaded_and_opened_again(page, small, tmp_path):
     visitor.press("Clusters")
     keep(visitor, "Open session")
     page.locator("input[type=file]").last.set_input_files(path)
-    expect(page.get_by_role("dialog")).to_be_hidden(timeout=SLOW)
+    expect(page.get_by_role("dialog")).to_be_hidden()
     expect(page.get_by_role("button", name="Features", exact=True).first).to_have_attribute(
-        "aria-pressed", "true", timeout=SLOW
+        "aria-pressed", "true"
     )
 
 
@@ -60,7 +59,7 @@ def test_a_link_shows_the_same_place_and_layer(page, small):
     assert link.startswith(small + "?")
     Visitor(page, link).arrive()
     expect(page.get_by_role("button", name="Clusters", exact=True).first).to_have_attribute(
-        "aria-pressed", "true", timeout=SLOW
+        "aria-pressed", "true"
     )
 
 
@@ -88,6 +87,6 @@ def test_a_killed_server_started_again_opens_the_same_screen(page, tmp_path):
     with served(SMALL, "", "", str(kept)) as second:
         Visitor(page, f"{second.address()}?session={token}").arrive()
         expect(page.get_by_role("button", name="Clusters", exact=True).first).to_have_attribute(
-            "aria-pressed", "true", timeout=SLOW
+            "aria-pressed", "true"
         )
         assert token in page.url

@@ -134,7 +134,7 @@ def page(chromium):
 def run_the_cell(page, url):
     page.goto(url)
     # what is run before the kernel answers is lost, and only the status bar says when it does
-    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=SLOW)
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()
     page.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.press("Shift+Enter")
 
@@ -143,7 +143,7 @@ def test_a_map_with_a_layer_of_ours_appears_in_lab_without_the_internet(page, tm
     with lab(tmp_path, MAP) as url:
         run_the_cell(page, url)
         image = page.locator("img.leaflet-image-layer")
-        image.wait_for(timeout=SLOW)
+        image.wait_for()
         page.wait_for_function(
             "() => document.querySelector('img.leaflet-image-layer').naturalWidth > 0"
         )

@@ -126,9 +126,9 @@ def test_keys_answer_on_the_page_but_not_where_somebody_types(visit):
     visitor = visit()
     page = visitor.page
     page.keyboard.press("s")
-    page.locator("button[aria-pressed=true]", has_text="Select").wait_for(timeout=SLOW)
+    page.locator("button[aria-pressed=true]", has_text="Select").wait_for()
     page.keyboard.press("2")
-    page.get_by_role("option", name=re.compile("Class B"), selected=True).wait_for(timeout=SLOW)
+    page.get_by_role("option", name=re.compile("Class B"), selected=True).wait_for()
     name = page.get_by_role("textbox", name="Class name")
     name.fill("")
     name.press_sequentially("is? 1")
@@ -139,7 +139,7 @@ def test_keys_answer_on_the_page_but_not_where_somebody_types(visit):
     visitor.click_map(0.5, 0.5)
     visitor.reads("1 point")
     page.keyboard.press("Control+z")
-    expect(page.get_by_text("1 point")).to_have_count(0, timeout=SLOW)
+    expect(page.get_by_text("1 point")).to_have_count(0)
 
 
 def test_the_guide_opens_with_its_key_fits_the_screen_and_closes_with_escape(visit):
@@ -148,12 +148,12 @@ def test_the_guide_opens_with_its_key_fits_the_screen_and_closes_with_escape(vis
     before = selected(visitor)
     visitor.page.keyboard.press("?")
     dialog = visitor.page.get_by_role("dialog")
-    expect(dialog.get_by_text("remove from the selection")).to_be_visible(timeout=SLOW)
+    expect(dialog.get_by_text("remove from the selection")).to_be_visible()
     box = dialog.bounding_box()
     assert box["y"] >= 0
     assert box["y"] + box["height"] <= 768
     visitor.page.keyboard.press("Escape")
-    expect(dialog).to_have_count(0, timeout=SLOW)
+    expect(dialog).to_have_count(0)
     assert selected(visitor) == before
 
 

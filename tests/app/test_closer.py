@@ -6,11 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app import encoding
 from app.closer import HAS_NULL, NULLS
+from app.compute import Compute
 from app.panes.layers import Legend
 from app.panes.scatter import Scatter
 from app.panes.time import Time
+from app.worker import Worker
 from skysense.dates import Dates
+from tests.app import chores
+from tests.app.conftest import Visit
 from tests.app.middles import middle_of
 
 SPRING, AUTUMN = ("2023-03-01", "2023-05-31"), ("2023-08-01", "2023-10-31")
@@ -195,3 +200,23 @@ def test_what_was_encoded_before_a_cancel_stays_and_is_kept_for_nobody_else(visi
     assert visit.state.made_with.part
     assert compute.known_features(visit.state.made_with) is None
     assert compute.known_features(choices) is part
+
+
+def test_what_was_shown_stays_though_the_process_that_made_it_had_to_be_ended(
+    jobs, compute, small_places, monkeypatch
+):
+    monkeypatch.setattr(encoding, "embed_stack", chores.deaf_after_a_part)
+    deaf = Compute(store=compute.store, worker=Worker(patience=0.3))
+    visit = Visit(deaf, jobs, small_places)
+    visit.state.resolution = 40
+    visit.open()
+    choices = visit.state.choices
+    visit.flow.encode()
+    while deaf.partial(choices) is None:
+        visit.calls.get(timeout=240)()
+    visit.flow.cancel()
+    visit.settle()
+    assert visit.state.features.attrs["unfinished"] == 0.5
+    assert visit.state.made_with == replace(choices, part=visit.state.made_with.part)
+    assert compute.known_features(choices) is None
+    deaf.close()
