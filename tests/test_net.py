@@ -14,9 +14,10 @@ from stac_scenes import write_cog
 from stac_server import FileServer
 
 from skysense.errors import SourceError
-from skysense.sources import net
+from skysense.sources import catalogue, net
 from skysense.sources.access import Access, Limits, Signer
-from skysense.sources.net import Catalogue, ReadError, fault_of, read_remote
+from skysense.sources.catalogue import Catalogue
+from skysense.sources.net import ReadError, fault_of, read_remote
 
 PATIENT = settings(deadline=None)  # other work may share the processor
 SHORT = Limits(total=4, connect=1, request=0.5, retries=1, delay=0.02, attempts=3)
@@ -242,10 +243,10 @@ def test_a_catalogue_is_asked_again(server, fault):
 def test_waiting_as_long_as_the_server_asks():
     response = requests.Response()
     response.headers["Retry-After"] = "7"
-    assert net._retry_after(response) == 7
+    assert catalogue._retry_after(response) == 7
     response = requests.Response()
     response.raw = io.BytesIO(b'{"message": "Rate limit is exceeded. Try again in 23 seconds."}')
-    assert net._retry_after(response) == 23
+    assert catalogue._retry_after(response) == 23
 
 
 @pytest.mark.timeout(20)
@@ -272,7 +273,7 @@ def test_a_catalogue_page_is_never_a_local_file(server, path):
 
 
 def test_an_answer_too_large_to_be_a_catalogue_is_refused(server, monkeypatch):
-    monkeypatch.setattr(net, "MAX_PAGE", 1000)
+    monkeypatch.setattr(catalogue, "MAX_PAGE", 1000)
     server.pages["/page"] = b" " * 5000
     with pytest.raises(APIError, match="over 0 MB"):
         ask(server)

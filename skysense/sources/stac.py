@@ -25,8 +25,8 @@ from skysense.errors import SourceError
 from skysense.region import Region
 from skysense.sensors import CELL, SENSORS
 from skysense.sources.access import Access, Limits
+from skysense.sources.catalogue import Catalogue
 from skysense.sources.grids import choose_grid
-from skysense.sources.net import Catalogue
 from skysense.sources.profiles import Collection, Profile, profile_of
 from skysense.sources.radiometry import CLEAR_CLASSES, usable
 from skysense.sources.reader import MASK, lazy_pixels

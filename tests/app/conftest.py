@@ -89,10 +89,39 @@ def small():
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    """A Chromium for the tests of one file; longer, its event loop would be in the way of others."""
+def chromium(tmp_path_factory):
+    """A Chromium for the tests of one file; longer, its event loop would be in the way of others.
+
+    Its profile is that of the files before: a page opens a third sooner where its scripts have been
+    compiled before.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    profile = tmp_path_factory.getbasetemp() / "chromium"
     with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = play.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, args=FLAGS
+        )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page the size of a small laptop; at the end nothing may have gone outside."""
+    from tests.app.browsing import watched
+
+    made = watched(chromium.new_page())
+    made.set_viewport_size({"width": 1366, "height": 768})
+    yield made
+    assert made.outside == []
+    made.close()
+
+
+@pytest.fixture
+def visitor(page, small):
+    """Somebody who has opened the small place; at the end the page may not have complained."""
+    from tests.app.browsing import Visitor
+
+    yield Visitor(page, small).arrive()
+    assert page.title() == "SkySense Explorer"
+    assert page.complaints == []

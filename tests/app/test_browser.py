@@ -30,36 +30,21 @@ def demo():
 
 
 @pytest.fixture
-def visit(chromium):
-    contexts = []
-
-    def come(url):
-        context = chromium.new_context(viewport={"width": 1366, "height": 768})
-        contexts.append(context)
-        return Visitor(watched(context.new_page()), url)
-
-    yield come
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture
 def shot(tmp_path_factory, request):
     folder = tmp_path_factory.getbasetemp() / "shots"
     folder.mkdir(exist_ok=True)
     return lambda visitor, name: visitor.page.screenshot(path=folder / f"{name}.png")
 
 
-def test_the_demo_shows_a_picture_without_any_outside_request(demo, visit, shot):
-    visitor = visit(demo)
+def test_the_demo_shows_a_picture_without_any_outside_request(demo, page, shot):
+    visitor = Visitor(page, demo)
     begun = time.monotonic()
     visitor.arrive()
     print(f"first picture after {time.monotonic() - begun:.1f} s")  # noqa: T201 -- for the log
     visitor.reads("SYNTHETIC scene")
     visitor.reads("20 of 66 used")
     shot(visitor, "demo")
-    assert visitor.page.outside == []
-    assert visitor.page.complaints == []
+    assert page.complaints == []
     tall, wide = visitor.page.evaluate(
         "() => [document.documentElement.scrollHeight, document.documentElement.scrollWidth]"
     )
@@ -86,8 +71,8 @@ def name_class(visitor, old, new):
     visitor.page.get_by_role("option", name=re.compile(re.escape(new[:30]))).wait_for()
 
 
-def test_a_real_place_from_its_recipe_to_a_segmentation(demo, visit, shot, shared):
-    visitor = visit(demo).arrive()
+def test_a_real_place_from_its_recipe_to_a_segmentation(demo, page, shot, shared):
+    visitor = Visitor(page, demo).arrive()
     visitor.choose(0, "be-flanders-parcels")
     visitor.reads("20 of 118 used")
     drawn = None
@@ -142,13 +127,11 @@ def test_a_real_place_from_its_recipe_to_a_segmentation(demo, visit, shot, share
     shot(visitor, "flanders-segmentation")
     visitor.page.mouse.click(*inside(visitor, crops, "permanent grass"))
     visitor.reads("class grass")
-    assert visitor.page.title() == "SkySense Explorer"
-    assert visitor.page.outside == []
-    assert visitor.page.complaints == []
+    assert page.title() == "SkySense Explorer"
+    assert page.complaints == []
 
 
-def test_everything_works_under_a_prefix(small, visit, shot):
-    visitor = visit(small).arrive()
+def test_everything_works_under_a_prefix(small, visitor, shot):
     assert small.endswith("/tools/sky/")
     assert all(address.startswith("/tools/sky/overlay/") for address in visitor.addresses())
     visitor.press("Select")
@@ -159,12 +142,9 @@ def test_everything_works_under_a_prefix(small, visit, shot):
     visitor.page.mouse.up()
     visitor.reads("cells selected")
     shot(visitor, "prefix")
-    assert visitor.page.outside == []
-    assert visitor.page.complaints == []
 
 
-def test_bad_places_are_answered_in_their_dialog_and_the_session_lives(small, visit):
-    visitor = visit(small).arrive()
+def test_bad_places_are_answered_in_their_dialog_and_the_session_lives(visitor):
     assert visitor.page.get_by_role("combobox").first.inner_text() == "<b>Small</b>"
     visitor.press("Region")
     for typed, answer in (
@@ -179,18 +159,16 @@ def test_bad_places_are_answered_in_their_dialog_and_the_session_lives(small, vi
     visitor.page.keyboard.press("Escape")
     visitor.press("Clusters")
     visitor.reads("group 1")
-    assert visitor.page.title() == "SkySense Explorer"
-    assert visitor.page.outside == []
 
 
 def test_sessions_leave_no_widgets_behind(small, chromium):
     for _ in range(2):
-        context = chromium.new_context()
-        visitor = Visitor(watched(context.new_page()), small).arrive()
+        page = chromium.new_page()
+        visitor = Visitor(watched(page), small).arrive()
         visitor.press("Label")  # changes the map's cursor, which is a widget too
         visitor.reads("Class A")
         assert visitor.health()["widgets"] > 0
-        context.close()
+        page.close()
     held = {"widgets": -1}
     for _ in range(60):
         held = visitor.health()

@@ -9,24 +9,12 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import Visitor, watched
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 
 pytestmark = IN_CHROMIUM
-
-
-@pytest.fixture
-def visitor(small, chromium):
-    context = chromium.new_context(viewport={"width": 1366, "height": 768}, accept_downloads=True)
-    page = watched(context.new_page())
-    yield Visitor(page, small).arrive()
-    assert page.title() == "SkySense Explorer"
-    assert page.outside == []
-    assert page.complaints == []
-    context.close()
 
 
 def farms(folder, *names):

@@ -9,22 +9,12 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import SLOW, Server, Visitor, served, watched
+from tests.app.browsing import SLOW, Server, Visitor, served
 from tests.app.chromium import IN_CHROMIUM
 
 SMALL = str(Path(__file__).parent / "serve_small.py")
 
 pytestmark = IN_CHROMIUM
-
-
-@pytest.fixture
-def page(chromium):
-    context = chromium.new_context(viewport={"width": 1366, "height": 768}, accept_downloads=True)
-    page = watched(context.new_page())
-    yield page
-    assert page.title() == "SkySense Explorer"
-    assert page.outside == []
-    context.close()
 
 
 def keep(visitor, title):

@@ -8,22 +8,11 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import Visitor, watched
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = IN_CHROMIUM
-
-
-@pytest.fixture
-def visitor(chromium, small):
-    context = chromium.new_context(viewport={"width": 1366, "height": 768})
-    made = Visitor(watched(context.new_page()), small).arrive()
-    yield made
-    assert made.page.outside == []
-    assert made.page.complaints == []
-    context.close()
 
 
 def row(visitor, number):

@@ -8,22 +8,12 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
-from tests.app.browsing import SLOW, Visitor, watched
+from tests.app.browsing import SLOW
 from tests.app.chromium import IN_CHROMIUM
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = IN_CHROMIUM
-
-
-@pytest.fixture
-def visitor(small, chromium):
-    context = chromium.new_context(viewport={"width": 1366, "height": 768})
-    page = watched(context.new_page())
-    yield Visitor(page, small).arrive()
-    assert page.outside == []
-    assert page.complaints == []
-    context.close()
 
 
 @pytest.fixture
