@@ -56,6 +56,15 @@ def states(model):
 
 
 def write_split(folder, states):
+    """As safetensors, which are read here; a pickled file costs a process that imports torch."""
+    files = [(folder / FILES[part]).with_suffix(".safetensors") for part in states]
+    for state, file in zip(states.values(), files, strict=True):
+        save_file(state, file)
+    return files
+
+
+def write_released(folder, states):
+    """As they are released."""
     for part, state in states.items():
         torch.save(state, folder / FILES[part])
     return [folder / FILES[part] for part in states]
@@ -75,7 +84,7 @@ def assert_same(path, model):
 
 def test_split_files_become_the_same_model(tmp_path, states, model):
     report = convert(
-        write_split(tmp_path, states), tmp_path / "out", licence=LICENCE, preset="tiny"
+        write_released(tmp_path, states), tmp_path / "out", licence=LICENCE, preset="tiny"
     )
     assert_same(tmp_path / "out", model)
     assert load_checkpoint(tmp_path / "out").weights == report.weights
@@ -126,7 +135,7 @@ def test_half_precision_and_aliased_tensors_are_written_as_float32(tmp_path, sta
     states["fusion"] = {k: v.half() for k, v in states["fusion"].items()}
     joint = torch.stack([states["s1"]["layers.0.ln1.weight"]] * 2)
     states["s1"]["layers.0.ln1.weight"], states["s1"]["layers.1.ln1.weight"] = joint.unbind()
-    convert(write_split(tmp_path, states), tmp_path / "out", licence=LICENCE, preset="tiny")
+    convert(write_released(tmp_path, states), tmp_path / "out", licence=LICENCE, preset="tiny")
     loaded = load_checkpoint(tmp_path / "out").model
     assert loaded.dtype == torch.float32
     assert torch.equal(loaded.s1.layers[1].ln1.weight, model.s1.layers[0].ln1.weight)
@@ -203,7 +212,9 @@ def refuse(tmp_path, files, message, **options):
 def test_missing_key_is_named(tmp_path, states):
     del states["s1"]["layers.2.ffn.layers.1.bias"]
     files = write_split(tmp_path, states)
-    refuse(tmp_path, files, r"backbone_s1.pth \(s1\).*1 missing: layers.2.ffn.layers.1.bias")
+    refuse(
+        tmp_path, files, r"backbone_s1.safetensors \(s1\).*1 missing: layers.2.ffn.layers.1.bias"
+    )
 
 
 def test_misshapen_key_is_named(tmp_path, states):
@@ -239,7 +250,7 @@ def test_positions_without_a_class_row_are_refused_with_the_reason(tmp_path, sta
 
 def test_part_given_twice_is_refused(tmp_path, states):
     files = write_split(tmp_path, states)
-    again = tmp_path / "again.pth"
+    again = tmp_path / "again.safetensors"
     again.write_bytes(files[0].read_bytes())
     refuse(tmp_path, [*files, again], "Two files hold the part hr")
 
@@ -309,14 +320,14 @@ def test_bare_pickle_never_runs_under_any_name(tmp_path, name):
 
 
 def test_old_style_checkpoint_is_read(tmp_path, states, model):
-    files = write_split(tmp_path, states)
+    files = write_released(tmp_path, states)
     torch.save(states["hr"], files[0], _use_new_zipfile_serialization=False)
     convert(files, tmp_path / "out", licence=LICENCE, preset="tiny")
     assert_same(tmp_path / "out", model)
 
 
 def test_safetensors_copies_are_read(tmp_path, states, model):
-    files = write_split(tmp_path, states)
+    files = write_released(tmp_path, states)
     copy = files[1].with_suffix(".safetensors")
     save_file(states["s2"], copy)
     convert([files[0], copy, *files[2:]], tmp_path / "out", licence=LICENCE, preset="tiny")
@@ -346,7 +357,7 @@ def test_checkpoint_that_is_no_table_is_refused(tmp_path):
 
 
 def test_reading_that_takes_too_long_is_given_up(tmp_path, states, monkeypatch):
-    files = write_split(tmp_path, states)
+    files = write_released(tmp_path, states)
     monkeypatch.setattr(module, "TIMEOUT", 0.01)
     refuse(tmp_path, files, "could not be read within")
 
