@@ -231,6 +231,8 @@ def verdict(field: xr.DataArray) -> str:
     part = (shared - chance) / max(attrs["overlap_control"] - chance, 1e-6)
     if part < 0.1:
         far = "hardly more than chance"
+    elif part > 1.1:
+        far = "more than one of them with itself on other dates"
     elif part > 0.9:
         far = "as much as one of them with itself on other dates"
     else:

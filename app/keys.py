@@ -25,7 +25,8 @@ class Keys(JSComponent):
     """Listens to the window, but never while somebody types, nor in a dialog or a menu.
 
     It also tells which key is held when a drag begins, lets *Enter* turn to a tab that has the
-    focus, and sets the size of type, to which everything on the page is relative.
+    focus, sets the size of type, to which everything on the page is relative, and tells the map when
+    the layout gives it another size.
     """
 
     large = param.Boolean(False, doc="Larger type.")
@@ -42,15 +43,16 @@ class Keys(JSComponent):
       '[': 'fainter', ']': 'stronger', '?': 'guide',
     }
     const TYPED = ['text', 'search', 'number', 'password', 'email', 'url', 'tel', 'date']
-    const deep = (root, found) => {
+    const NAMED = '.bk-tab, .bk-events, input[type=range], button'
+    const deep = (root, found, wanted) => {
       for (const element of root.querySelectorAll('*')) {
-        if (element.matches('.bk-tab, .bk-events, input[type=range], button')) found.push(element)
-        if (element.shadowRoot) deep(element.shadowRoot, found)
+        if (element.matches(wanted)) found.push(element)
+        if (element.shadowRoot) deep(element.shadowRoot, found, wanted)
       }
       return found
     }
     const nameParts = () => {  // for those who hear the page; Bokeh names neither tabs nor plots
-      for (const part of deep(document, [])) {
+      for (const part of deep(document, [], NAMED)) {
         if (part.matches('.bk-tab')) {
           part.parentElement.setAttribute('role', 'tablist')
           part.setAttribute('role', 'tab')
@@ -84,6 +86,12 @@ class Keys(JSComponent):
       }
       if (command || event.altKey) return undefined
       return /^[1-9]$/.test(key) ? `class-${key}` : PLAIN[key]
+    }
+    const watched = new ResizeObserver(() => window.dispatchEvent(new Event('resize')))
+    const watchMap = () => {  // Leaflet hears of the window's size only
+      const map = deep(document, [], ".leaflet-container")[0]
+      if (map) watched.observe(map)
+      else setTimeout(watchMap, 500)
     }
     export function render({ model }) {
       let held = ''
@@ -119,6 +127,7 @@ class Keys(JSComponent):
       })
       model.on('large', size)
       size()
+      watchMap()
       return document.createElement('span')
     }
     """

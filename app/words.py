@@ -90,13 +90,18 @@ def degrees(lon: float, lat: float) -> str:
 
 
 def tip(control: Any, sentence: str) -> Any:
-    """A control with a sentence that appears when the mouse rests on it."""
+    """A control with a sentence that appears when the mouse rests on it.
+
+    Below it, where nothing stands beside it that one may want to press; beside a list, whose choices
+    unfold below.
+    """
+    margin, control.margin = control.margin, 0
     return pmui.Tooltip(
         control,
         title=sentence,
         enter_delay=600,
-        placement="bottom",
-        margin=control.margin,
+        placement="left" if isinstance(control, pmui.Select) else "bottom",
+        margin=margin,
         width=control.width,
         sizing_mode=control.sizing_mode,
         align=control.align,

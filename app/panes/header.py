@@ -19,6 +19,13 @@ _STANDING = {
 }
 
 
+_SHRINKS = """
+:host { flex-shrink: 1 !important; min-width: 110px !important }
+.tooltip { width: 100% !important; min-width: 0 !important }
+"""
+"""What gives way where the page is narrow, as in a cell of a notebook."""
+
+
 class Header:
     """Place, encoder, resolution, *Encode* and *Cancel*; below them the chips and what is going on."""
 
@@ -72,23 +79,27 @@ class Header:
             "Side of SkySense V2's tokens of high resolution. Smaller ones see more and take much more "
             "time; features stay on 10 m cells.",
         )
-        self._encode = pmui.Button(
-            label="Encode",
-            icon="play_arrow",
-            variant="contained",
-            margin=(0, 6),
-            description="Run the encoder on the chosen dates of this place.",
-            on_click=lambda _: flow.encode(),
+        self._encode = tip(
+            pmui.Button(
+                label="Encode",
+                icon="play_arrow",
+                variant="contained",
+                margin=(0, 6),
+                on_click=lambda _: flow.encode(),
+            ),
+            "Run the encoder on the chosen dates of this place.",
         )
-        self._cancel = pmui.Button(
-            label="Cancel",
-            icon="stop",
-            variant="outlined",
-            margin=(0, 6),
-            visible=False,
-            description="Stop encoding; what is shown stays.",
-            on_click=lambda _: flow.cancel(),
+        self._cancel = tip(
+            pmui.Button(
+                label="Cancel",
+                icon="stop",
+                variant="outlined",
+                margin=(0, 6),
+                on_click=lambda _: flow.cancel(),
+            ),
+            "Stop encoding; what is shown stays.",
         )
+        self._cancel.visible = False
         self._bar = pmui.LinearProgress(
             value=0, visible=False, width=120, margin=(0, 8), align="center"
         )
@@ -109,10 +120,12 @@ class Header:
         )
         self.bar = pmui.Row(
             title,
-            tip(self._place, "Every place there is to choose: demos, recipes, and your own."),
+            _shrinking(
+                self._place, "Every place there is to choose: demos, recipes, and your own."
+            ),
             add,
             pmui.Column(sizing_mode="stretch_width", margin=0),
-            tip(self._encoder, "What turns the images into features."),
+            _shrinking(self._encoder, "What turns the images into features."),
             tip(self._resolution, "Spacing of the features; coarser ones are samples, not means."),
             self._merge,
             self._encode,
@@ -201,3 +214,11 @@ class Header:
         else:
             text = ""
         self._note.object = f'<div class="line" style="text-align:right">{text}</div>'
+
+
+def _shrinking(control: pmui.Select, sentence: str) -> pmui.Tooltip:
+    """A list with its tip that gives way where the page is narrow."""
+    made = tip(control, sentence)
+    made.stylesheets = [_SHRINKS]
+    control.param.update(width=None, sizing_mode="stretch_width")
+    return made

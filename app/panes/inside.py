@@ -12,7 +12,7 @@ from app.inside import FIGURES, verdict
 from app.panes.rows import Rows
 from app.state import EMPTY
 from app.theme import QUIET, SEGMENTS
-from app.words import block, flag, safe, status_markup
+from app.words import block, flag, safe, status_markup, tip
 from skysense import view
 from skysense.sensors import SENSORS
 from skysense.stack import sensors_of
@@ -47,17 +47,12 @@ class Inside:
             options={}, size="small", sx=SEGMENTS, margin=(6, 8),
             description="Whose tokens: 40 m of Sentinel, 10 m of high resolution.",
         )  # fmt: skip
-        self._experts = _button("Map experts", "Draw which expert each token went to.",
-                                lambda: self._look("experts"))  # fmt: skip
-        self._prompts = _button("Map prompts", "Draw how much tokens attend to what tells the sensor.",
-                                lambda: self._look("prompts"))  # fmt: skip
-        self._ask = _button("Ask the queries", "Draw which query looks at each cell most.",
-                            flow.inside.ask_queries)  # fmt: skip
-        self._differ = _button("Compare", "Encode with the other family and compare neighbours.",
-                               flow.inside.differ)  # fmt: skip
-        self._again = _button("Show", "Put it on the map again.",
-                              lambda: flow.inside.show("differ"))  # fmt: skip
-        self._stop = _button("Stop", "Stop; what is shown stays.", flow.inside.stop)
+        self._experts = _button("Map experts", lambda: self._look("experts"))
+        self._prompts = _button("Map prompts", lambda: self._look("prompts"))
+        self._ask = _button("Ask the queries", flow.inside.ask_queries)
+        self._differ = _button("Compare", flow.inside.differ)
+        self._again = _button("Show on the map", lambda: flow.inside.show("differ"))
+        self._stop = _button("Stop", flow.inside.stop)
         self._stop.param.update(visible=False, icon="stop")
         self._says = {name: block(sizing_mode="stretch_width", margin=(2, 8))
                       for name in ("experts", "queries", "differ")}  # fmt: skip
@@ -67,9 +62,16 @@ class Inside:
         self._rows["queries"].on_pick = self._pick
         self._result = block(sizing_mode="stretch_width", margin=(4, 12))
         buttons = {
-            "experts": [self._sensor, self._experts, self._prompts],
-            "queries": [self._ask],
-            "differ": [self._differ, self._again],
+            "experts": [
+                self._sensor,
+                tip(self._experts, "Draw which expert each token went to."),
+                tip(self._prompts, "Draw how much tokens attend to what tells the sensor."),
+            ],
+            "queries": [tip(self._ask, "Draw which query looks at each cell most.")],
+            "differ": [
+                tip(self._differ, "Encode with the other family and compare neighbours."),
+                self._again,
+            ],
         }
         self._parts = {
             name: pn.Column(
@@ -92,7 +94,9 @@ class Inside:
         )  # fmt: skip
         watch = self.state.param.watch
         watch(self._offer, ["stack"])
-        watch(self._show, ["statuses", "features", "made_with", "inside", "looked", "encoder"])
+        watch(
+            self._show, ["statuses", "features", "made_with", "inside", "looked", "encoder", "top"]
+        )
         self._offer()
         self._show()
 
@@ -128,6 +132,9 @@ class Inside:
         for button in (self._experts, self._prompts, self._ask):
             button.disabled = bool(refused)
         self._differ.disabled = not ready
+        for name, button in (("experts", self._experts), ("prompts", self._prompts)):
+            drawn = state.top == "inside" and state.looked == name and name in state.inside
+            button.variant = "contained" if drawn else "outlined"
         self._stop.visible = any(state.status(s).kind == "working" for s in ("inside", "differ"))
         inside = EMPTY if state.status("inside").kind == "ready" else state.status("inside")
         prompts = state.inside.get("prompts") if state.looked == "prompts" else None
@@ -182,11 +189,10 @@ class Inside:
         return rows
 
 
-def _button(label: str, sentence: str, action: Any) -> pmui.Button:
+def _button(label: str, action: Any) -> pmui.Button:
     return pmui.Button(
-        label=label, variant="outlined", size="small", margin=(4, 4), description=sentence,
-        on_click=lambda _: action(),
-    )  # fmt: skip
+        label=label, variant="outlined", size="small", margin=(4, 4), on_click=lambda _: action()
+    )
 
 
 def agreement_markup(field: Any) -> str:

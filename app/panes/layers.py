@@ -74,8 +74,12 @@ class LayerBar:
         self._modes.param.watch(self._chosen_mode, "value")
         self.view = pmui.Row(
             self._layers,
-            tip(opacity, "Opacity: how much of the true colour shines through."),
-            self._doubt,
+            pmui.Row(
+                tip(opacity, "Opacity: how much of the true colour shines through."),
+                self._doubt,
+                align="center",
+                margin=0,
+            ),
             pmui.Column(sizing_mode="stretch_width", margin=0),
             self._modes,
             sizing_mode="stretch_width",

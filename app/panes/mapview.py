@@ -1,7 +1,7 @@
 """The map: an offline basemap, two picture slots, the selection, label points, and the hands."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ TYPICAL = (884.0, 452.0)
 KEPT = 24
 """Pictures of one session that stay on the server; more than a browser asks for at once."""
 
+_FEW = 8
+"""Pixels by which a map may be off where nobody has moved it."""
+
 _BLANK = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 _NOWHERE = ((0.0, 0.0), (0.0001, 0.0001))
 _CURSOR = {"inspect": "pointer", "select": "crosshair", "label": "cell", DRAWING_PLACE: "crosshair"}
@@ -50,6 +53,7 @@ class MapView:
         self.flow, self.state, self._web = flow, flow.state, web
         self.on_drawn: Callable[[dict[str, Any]], None] = flow.drawn
         flow.middle = self._middle
+        self._size = TYPICAL
         self._filled: set[str] = set()
         self._wanted: xr.DataArray | None = None
         self._kept: list[Picture] = []
@@ -98,10 +102,22 @@ class MapView:
         def first(_: Any) -> None:
             self.widget.unobserve(first, "bounds")
             call()
-            self._show_place()  # now that the size of the map is known
+            self._show_place()
 
         self.widget.observe(first, "bounds")
+        self.widget.observe(self._resized, "pixel_bounds")
         self.widget.observe(self._moved, ["center", "zoom"])
+
+    def _resized(self, _: Any) -> None:
+        """Fit the place to another size of the map, unless the visitor looks elsewhere."""
+        (left, top), (right, bottom) = self.widget.pixel_bounds
+        wide, tall = right - left, bottom - top
+        known = 100 < wide < 10_000 and 100 < tall < 10_000  # the browser has told its size
+        if known and (wide, tall) != self._size:
+            fitted = near((self.widget.center, self.widget.zoom), self._view_of_place())
+            self._size = wide, tall
+            if fitted:
+                self._show_place()
 
     def _moved(self, _: Any) -> None:
         """Remember where the visitor looks, for the session that is kept."""
@@ -164,16 +180,15 @@ class MapView:
             return wanted[1][::-1], wanted[2]
         if self.state.stack is None and (place is None or place.region is None):
             return (30.0, 10.0), 2.0
-        bounds = extent_of(self.state)
-        wide, tall = self.widget.right - self.widget.left, self.widget.bottom - self.widget.top
-        known = 100 < wide < 10_000 and 100 < tall < 10_000  # the browser has told its size
-        return fitting(bounds, wide, tall) if known else fitting(bounds, *TYPICAL)
+        return fitting(extent_of(self.state), *self._size)
 
     def _show_place(self, *_: param.parameterized.Event) -> None:
         place = self.state.place
         if self.state.stack is None and (place is None or place.region is None):
             return  # where it lies is not known before its images are open
-        self.widget.center, self.widget.zoom = self._view_of_place()
+        # the browser rounds the middle to a pixel, which at the zoom of the world is many kilometres
+        middle, self.widget.zoom = self._view_of_place()
+        self.widget.center = middle
         self._outline.locations = corners_of(self.state)
         self._outline.color = self.flow.regions.colours().get(place.name if place else "", ACCENT)
 
@@ -332,6 +347,13 @@ def fitting(
     zoom = min(math.log2(width / 256 / wide), math.log2(height / 256 / tall))
     middle = math.degrees(math.atan(math.sinh(math.pi * (upward(south) + upward(north)) / 2)))
     return (middle, (west + east) / 2), max(1.0, min(19.0, math.floor(zoom * 4) / 4))
+
+
+def near(view: tuple[Sequence[float], float], other: tuple[Sequence[float], float]) -> bool:
+    """Whether two views, each a middle (lat, lon) and a zoom, show the same within a few pixels."""
+    (here, zoom), (there, fitted) = view, other
+    apart = max(abs(a - b) for a, b in zip(here, there, strict=True))
+    return zoom == fitted and apart * 256 * 2**zoom / 360 < _FEW
 
 
 def _outlined(region: Region, colour: str) -> dict[str, Any]:

@@ -88,10 +88,9 @@ def disagreement(
     if pair is not None:
         _, again, _ = _compared(*pair, neighbours, sample, groups, seed)
         figures |= {f"{key}_control": again[key] for key in ("overlap", "cka", "rand")}
-    names = [str(each.attrs.get("encoder", "an encoder")) for each in (one, other)]
     attrs = provenance(one, other=other) | {
         "kind": "continuous",
-        "long_name": f"neighbours that {names[0]} and {names[1]} do not share",
+        "long_name": f"neighbours not shared with {other.attrs.get('encoder', 'the other')}",
         "units": "share",
         "seed": seed,
         "groups": groups,

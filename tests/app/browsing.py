@@ -101,7 +101,7 @@ class Visitor:
         return self.page.locator('img.leaflet-image-layer[src*="/overlay/"]')
 
     def addresses(self):
-        return [picture.get_attribute("src") for picture in self.pictures.all()]
+        return self.pictures.evaluate_all("all => all.map(each => each.getAttribute('src'))")
 
     def layer(self, other_than=None):
         """Address of the layer on top of the true colour, once it is drawn."""

@@ -144,6 +144,22 @@ def test_everything_works_under_a_prefix(small, visitor, shot):
     shot(visitor, "prefix")
 
 
+def test_a_place_stays_whole_and_in_the_middle_when_the_page_gets_another_size(visitor):
+    def off():
+        ground = visitor.page.locator(".leaflet-container").bounding_box()
+        drawn = visitor.page.locator("path.leaflet-interactive").first.bounding_box()  # its outline
+        sides = (("x", "width"), ("y", "height"))
+        assert all(drawn[size] < ground[size] for _, size in sides)
+        return max(
+            abs(drawn[at] + drawn[size] / 2 - ground[at] - ground[size] / 2) for at, size in sides
+        )
+
+    for size in ((1000, 600), (1366, 768)):
+        visitor.page.set_viewport_size({"width": size[0], "height": size[1]})
+        visitor.page.wait_for_timeout(2000)  # Leaflet waits till a window has its last size
+        assert off() < 8
+
+
 def test_bad_places_are_answered_in_their_dialog_and_the_session_lives(visitor):
     assert visitor.page.get_by_role("combobox").first.inner_text() == "<b>Small</b>"
     visitor.press("Region")

@@ -56,6 +56,15 @@ def test_the_knob_of_tokens_is_there_for_v2_with_high_resolution_and_costs_time(
     expect(knob(visitor)).to_have_count(0)
 
 
+def test_the_header_fits_a_page_as_narrow_as_a_cell_of_a_notebook(visitor):
+    visitor.page.set_viewport_size({"width": 916, "height": 700})
+    visitor.choose(0, "us-vegas-spacenet")
+    visitor.choose(1, "SkySense V2 tiny, untrained")
+    expect(knob(visitor)).to_have_count(1)
+    last = visitor.page.locator("button:visible", has_text=re.compile("More$")).bounding_box()
+    assert last["x"] + last["width"] <= 916
+
+
 def test_experts_queries_and_what_v1_does_not_share_are_drawn_of_a_real_place(visitor):
     visitor.choose(0, "be-flanders-parcels")
     visitor.reads("20 of 118 used")
@@ -82,7 +91,7 @@ def test_experts_queries_and_what_v1_does_not_share_are_drawn_of_a_real_place(vi
     visitor.press("Compare with SkySense tiny")
     visitor.reads("Nearest cells in common")
     visitor.reads(r"the two name \d+% alike")
-    visitor.reads("neighbours that .* do not share")
+    visitor.reads("neighbours not shared with skysense-tiny")
     visitor.page.get_by_role("button", name="Experts", exact=True).click()
     expect(row(visitor, "expert 1")).to_be_visible()
     row(visitor, "expert 1").click()

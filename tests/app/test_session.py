@@ -12,7 +12,7 @@ from app.leaflet import detach, live_widgets, widgets_in
 from app.main import Site
 from app.overlays import Overlays
 from app.page import Page
-from app.panes.mapview import Web, fitting
+from app.panes.mapview import Web
 
 
 @pytest.fixture
@@ -79,10 +79,3 @@ def test_a_page_does_not_follow_that_some_other_visitor_keeps_the_server_busy(si
     assert not page.view.busy
     state._remove_busy_event("of somebody else")
     page.close()
-
-
-def test_bounds_fit_the_map_with_their_middle_in_the_middle():
-    (lat, lon), zoom = fitting(((50.0, 3.0), (51.0, 4.0)), 840, 450)
-    assert lon == pytest.approx(3.5)
-    assert 50.4 < lat < 50.6
-    assert zoom == pytest.approx(8.25, abs=0.5)
