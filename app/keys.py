@@ -89,7 +89,7 @@ class Keys(JSComponent):
     }
     const watched = new ResizeObserver(() => window.dispatchEvent(new Event('resize')))
     const watchMap = () => {  // Leaflet hears of the window's size only
-      const map = deep(document, [], ".leaflet-container")[0]
+      const map = deep(document, [], '.leaflet-container')[0]
       if (map) watched.observe(map)
       else setTimeout(watchMap, 500)
     }

@@ -102,7 +102,6 @@ class MapView:
         def first(_: Any) -> None:
             self.widget.unobserve(first, "bounds")
             call()
-            self._show_place()
 
         self.widget.observe(first, "bounds")
         self.widget.observe(self._resized, "pixel_bounds")

@@ -56,6 +56,7 @@ def test_a_link_shows_the_same_place_and_layer(page, small):
 def test_a_hostile_link_gives_a_sentence(page, small):
     visitor = Visitor(page, f"{small}?layer=<script>document.title='owned'</script>").arrive()
     visitor.reads("cannot be followed")
+    assert page.title() == "SkySense Explorer"
 
 
 def test_a_killed_server_started_again_opens_the_same_screen(page, tmp_path):

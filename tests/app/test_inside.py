@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from app.inside import verdict
 from app.panes.inside import Inside
@@ -106,6 +107,24 @@ def test_what_v1_and_v2_do_not_share_stands_beside_chance_and_a_control(v2):
     for said in (verdict(field), "UNTRAINED", f"{attrs['overlap_control']:.0%}", "itself"):
         assert said in pane._result.object
     assert v2.state.features.attrs["encoder"] == V2
+
+
+@pytest.mark.parametrize(
+    ("shared", "words"),
+    [(0.02, "hardly more than chance"), (0.16, "50% of the way"), (0.31, "as much as"),
+     (0.44, "more than one of them with itself")],
+)  # fmt: skip
+def test_how_far_two_agree_is_said_from_chance_to_what_one_has_with_itself(shared, words):
+    attrs = {"overlap": shared, "overlap_chance": 0.01, "overlap_control": 0.31, "neighbours": 20}
+    assert words in verdict(xr.DataArray(0.0, attrs=attrs))
+
+
+def test_the_button_of_what_is_on_the_map_is_filled(v2):
+    pane = Inside(v2.flow)
+    asked(v2, v2.flow.inside.look, "prompts", "s2")
+    assert (pane._experts.variant, pane._prompts.variant) == ("outlined", "contained")
+    v2.flow.show_layer("features")
+    assert pane._prompts.variant == "outlined"
 
 
 def test_a_comparison_that_was_made_is_not_made_again(v2, compute, monkeypatch):
